@@ -1,5 +1,13 @@
 import { defineConfig } from "vitest/config";
 
+// Live archives are asked only on demand: GANTRY_LIVE=1 npx vitest run live
+const live = process.env.GANTRY_LIVE === "1" ? [] : ["**/*.live.test.ts"];
+
 export default defineConfig({
-  test: { include: ["src/**/*.test.ts", "test/**/*.test.ts"], testTimeout: 30_000, hookTimeout: 60_000 },
+  test: {
+    include: ["src/**/*.test.ts", "test/**/*.test.ts"],
+    exclude: ["**/node_modules/**", "**/.cache/**", "dist/**", ...live],
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+  },
 });
