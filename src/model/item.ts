@@ -1,0 +1,41 @@
+/**
+ * Items: the smallest things that are fetched, proved and receipted whole.
+ *
+ * An item's id is the identity of the data and not of the road to it: the same series from two archives has one
+ * id. Whatever else is known of it (the archive's columns) is its labels.
+ */
+
+export type Value = string | number | null;
+
+/** A flat row as an archive gives it, under the archive's own newest column names. Absent values are left out. */
+export type Row = Readonly<Record<string, Value>>;
+
+export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
+
+export interface Item {
+  /** `dicom-series:UID`, `dicom-instance:UID`, … */
+  readonly id: string;
+  /** Opaque; changes when the archive's data of this item changed. Empty for an unknown item. */
+  readonly revision: string;
+  /** Name of the configured archive that serves it, e.g. `tcia`. */
+  readonly archive: string;
+  /** Can be pasted back on a command line, e.g. `tcia:1.3.6…`. */
+  readonly address: string;
+  /** Announced size of the data files in bytes, null when the archive does not say. */
+  readonly bytes: number | null;
+  /** Announced number of data files, null when the archive does not say. */
+  readonly files: number | null;
+  readonly labels: Row;
+  /** What the source alone needs to fetch it. */
+  readonly locator?: Json;
+  /** Asked for by a well-formed id that the archive does not show: unknown, withdrawn or not permitted. */
+  readonly unknown?: true;
+}
+
+/**
+ * The one order of keys, everywhere: UTF-16 code units, as JavaScript's `<` has it. Ids and UIDs are ASCII, for
+ * which this is byte order.
+ */
+export function compareIds(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

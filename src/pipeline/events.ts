@@ -1,0 +1,123 @@
+/**
+ * Run events: what every screen, log and `--json` reads (docs/formats/events.md). One line of JSON each, with
+ * `v` the version of this schema and `t` the UTC time. New fields and new types may be added within a version.
+ */
+import type { ErrorCode } from "../errors.ts";
+import type { Row } from "../model/item.ts";
+import type { Citation } from "../sources/source.ts";
+
+export const EVENTS_VERSION = 1;
+
+export interface Failure {
+  readonly item: string;
+  readonly address: string;
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly hint: string;
+}
+
+export interface Tally {
+  readonly items: number;
+  readonly files: number;
+  readonly bytes: number;
+}
+
+export type RunEvent =
+  | {
+      readonly type: "run-started";
+      readonly run: string;
+      readonly dir: string;
+      readonly requests: readonly string[];
+    }
+  /** A listing goes on: so many items found until now. */
+  | { readonly type: "listing"; readonly archive: string; readonly items: number }
+  | {
+      readonly type: "planned";
+      readonly wanted: Tally;
+      readonly fetch: Tally;
+      readonly here: Tally;
+      /** Items asked for that the archive does not show. */
+      readonly unknown: number;
+      /** Items here that the archive shows no more. */
+      readonly withdrawn: number;
+      readonly freeBytes: number | null;
+      readonly freeInodes: number | null;
+      readonly licences: readonly Citation[];
+    }
+  | {
+      readonly type: "item-started";
+      readonly item: string;
+      readonly address: string;
+      readonly labels: Row;
+      readonly bytes: number | null;
+    }
+  | {
+      readonly type: "item-retry";
+      readonly item: string;
+      readonly attempt: number;
+      readonly code: ErrorCode;
+      readonly message: string;
+      readonly waitMs: number;
+    }
+  | {
+      readonly type: "item-stored";
+      readonly item: string;
+      readonly address: string;
+      readonly folder: string;
+      readonly files: number;
+      readonly bytes: number;
+      readonly proof: readonly string[];
+      readonly disputed: string | null;
+      readonly tookMs: number;
+    }
+  | ({ readonly type: "item-failed" } & Failure)
+  | { readonly type: "item-moved"; readonly item: string; readonly from: string; readonly to: string }
+  | {
+      readonly type: "item-damaged";
+      readonly item: string;
+      readonly path: string;
+      readonly what: "missing" | "changed";
+    }
+  | { readonly type: "item-withdrawn"; readonly item: string; readonly address: string }
+  | { readonly type: "quarantined"; readonly path: string; readonly why: string }
+  /** At most four a second. `receivedBytes`: off the network; `doneBytes`: of proved items, as announced. */
+  | {
+      readonly type: "progress";
+      readonly doneItems: number;
+      readonly failedItems: number;
+      readonly totalItems: number;
+      readonly doneBytes: number;
+      readonly totalBytes: number;
+      readonly receivedBytes: number;
+      readonly bytesPerSecond: number;
+      readonly etaSeconds: number | null;
+      readonly active: readonly string[];
+    }
+  /** Of `verify`: one file is checked. */
+  | {
+      readonly type: "file-checked";
+      readonly path: string;
+      readonly outcome: "ok" | "changed" | "missing" | "moved" | "extra";
+      readonly to?: string;
+    }
+  | { readonly type: "warning"; readonly message: string }
+  | ({ readonly type: "run-finished" } & RunSummary);
+
+export interface RunSummary {
+  readonly run: string;
+  readonly dir: string;
+  /** Exit status as in docs/exit-codes.md. */
+  readonly exit: number;
+  readonly stored: Tally;
+  readonly here: Tally;
+  readonly failed: number;
+  readonly withdrawn: number;
+  readonly disputed: number;
+  readonly receivedBytes: number;
+  readonly tookMs: number;
+  /** The first hundred; all of them are in the log. */
+  readonly failures: readonly Failure[];
+  readonly citations: readonly Citation[];
+  /** The sentence of an error that ended the run as a whole, else null. */
+  readonly error: { readonly code: ErrorCode; readonly message: string; readonly hint: string } | null;
+}

@@ -1,0 +1,43 @@
+/**
+ * The contract of a place where items end up. Nothing of an item is visible before `commit`, and after it all
+ * of it is, durably.
+ */
+import type { Digest } from "../lib/digest.ts";
+import type { Item } from "../model/item.ts";
+import type { StoredFile } from "../model/receipt.ts";
+import type { SafePath } from "../model/safe-path.ts";
+
+/** Where an item goes, fixed by the plan. */
+export interface Place {
+  /** Folder of the item, relative to the target; null for files that lie directly in the target folder. */
+  readonly folder: SafePath | null;
+  /** Put before each file's name (a flat layout keeps series apart by it). */
+  readonly prefix: string;
+}
+
+export interface Written {
+  readonly name: string;
+  readonly bytes: number;
+  readonly digest: Digest;
+  /** The first bytes that were written (up to 64 KiB). */
+  readonly head: () => Promise<Uint8Array>;
+}
+
+export interface ItemWriter {
+  /** Writes one file out of sight. `digest` is read once the body has ended. Throws `disk-…` codes. */
+  write(name: string, body: AsyncIterable<Uint8Array>, digest: () => Digest): Promise<Written>;
+  /**
+   * Makes everything written durable and visible. `replaced`: files of an earlier revision of the item, which
+   * go to quarantine. Files in the way that nobody knows go there too. Idempotent after a crash.
+   */
+  commit(
+    replaced: readonly StoredFile[],
+  ): Promise<{ files: readonly StoredFile[]; quarantined: readonly string[] }>;
+  /** Leaves nothing behind. Never throws. */
+  abort(): Promise<void>;
+}
+
+export interface Sink {
+  begin(item: Item, place: Place): Promise<ItemWriter>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,160 @@
+/**
+ * The contract of an archive kind. Everything above it (plan, transfer, screens) knows archives only through
+ * this; differences between archives are capabilities, never names.
+ *
+ * Every method may throw `RunError`; `list` and `lookup` may repeat an item after a retry (readers sort and
+ * drop repetitions). All of them stop at `context.signal`.
+ */
+import type { RunError } from "../errors.ts";
+import type { Context } from "../lib/context.ts";
+import type { Digest, DigestAlgorithm } from "../lib/digest.ts";
+import type { Item, Row, Value } from "../model/item.ts";
+import type { FilterName, Query } from "../model/query.ts";
+
+/** What a source gets besides the general context. */
+export interface SourceContext extends Context {
+  /**
+   * The one retry loop, for single requests of a listing (a transfer is retried item by item, by the pipeline).
+   * Calls `attempt(0)`, and again after a pause while it throws a RunError with retry `later`; then rethrows it
+   * as `spent`.
+   */
+  readonly retry: <T>(operation: string, attempt: (n: number) => Promise<T>) => Promise<T>;
+}
+
+/** Raw segments of the folder (or file) of an item; the pipeline makes them safe and free of clashes. */
+export type Layout = (labels: Row) => readonly string[];
+
+export interface Capabilities {
+  /** The archive's tree from its root, e.g. `["collection", "patient", "study", "series", "instance"]`. */
+  readonly levels: readonly string[];
+  /** The level that is an item, e.g. `series`. */
+  readonly itemLevel: string;
+  readonly filters: readonly FilterName[];
+  /** Field word (as in `--modality` or `values … modality`) to the column of an item's labels that holds it. */
+  readonly fields: Readonly<Record<string, string>>;
+  /** Columns of a listing of items, in order. */
+  readonly columns: readonly string[];
+  /** Columns that hold dates (`yyyy-MM-dd` in labels) for `--since` and `--study-since`. */
+  readonly dates: { readonly changed: string; readonly acquired: string } | null;
+  readonly layouts: Readonly<Record<string, Layout>>;
+  readonly defaultLayout: string;
+  /** What to hash while bytes pass: the kind of digest that this archive vouches with. */
+  readonly digest: DigestAlgorithm;
+  /** How many items one `fetch` takes at most. */
+  readonly batchItems: number;
+}
+
+/** One file of an item as it arrives. `body` is read once, before the next entry is asked for. */
+export interface Entry {
+  /** As the archive sent it. */
+  readonly name: string;
+  readonly body: AsyncIterable<Uint8Array>;
+}
+
+/** What the archive vouches for, complete once the last entry has been read. Null: it says nothing of that. */
+export interface Statement {
+  /** By entry name. */
+  readonly digests: ReadonlyMap<string, Digest> | null;
+  readonly files: number | null;
+  readonly bytes: number | null;
+  /** The program-readable name of each authority, for the receipt, e.g. `md5hashes.csv`. */
+  readonly vouchers: readonly string[];
+  /** Facts about the item that only its data tells (e.g. SOPClassUID), kept in the receipt. */
+  readonly facts: Row;
+}
+
+/** One item of a fetch: its entries, or why there are none. A throw while reading is the item's failure. */
+export type Delivery =
+  | { readonly item: Item; readonly entries: AsyncIterable<Entry>; readonly statement: () => Statement }
+  | { readonly item: Item; readonly error: RunError };
+
+/** What arrived, for a source that is asked to settle a contradiction. */
+export interface Arrived {
+  readonly name: string;
+  readonly bytes: number;
+  readonly digest: Digest;
+  /** The first bytes of the file (up to 64 KiB). */
+  readonly head: () => Promise<Uint8Array>;
+}
+
+/** A file that a source keeps beside the data, made anew from what is held (e.g. `metadata.csv`). */
+export interface Companion {
+  /** Raw segments below the target folder. */
+  readonly path: readonly string[];
+  readonly content: AsyncIterable<string>;
+  /** True: keep a file that is there already. */
+  readonly keep: boolean;
+}
+
+/** An item that is held, as companions and citations see it. */
+export interface HeldItem {
+  readonly item: Item;
+  readonly place: string;
+  readonly files: number;
+  readonly bytes: number;
+  readonly facts: Row;
+  /** When it was stored, UTC. */
+  readonly storedAt: string;
+}
+
+/** What using the data owes. */
+export interface Citation {
+  readonly collection: string;
+  readonly licence: string | null;
+  readonly licenceUrl: string | null;
+  readonly doi: string | null;
+}
+
+export interface ListOptions {
+  /** False: the columns of a listing are enough. True: everything that layouts and companions need. */
+  readonly complete: boolean;
+}
+
+export interface FetchOptions {
+  /** Which try this is for the item, from 0: patience grows with it. */
+  readonly attempt: number;
+  /** A folder of this fetch's own, on the disk for unfinished data; survives the process. */
+  readonly scratch: string;
+}
+
+export interface Source {
+  /** Name of the configured archive, e.g. `tcia`. */
+  readonly archive: string;
+  /** Archive kind, e.g. `nbia`. */
+  readonly kind: string;
+  readonly capabilities: Capabilities;
+
+  /**
+   * The query with every name spelt as the archive spells it. Throws `unknown-name` (with near matches or the
+   * valid words) for a name that does not exist, `unsupported-filter` for what this archive can't answer.
+   */
+  resolve(query: Query, context: SourceContext): Promise<Query>;
+
+  /** One level below the path: rows whose `address` can be pasted back. The path is resolved. */
+  browse(query: Query, context: SourceContext): AsyncIterable<Row>;
+
+  /** The values of a field among what the query selects, with the number of patients that have each. */
+  values(field: string, query: Query, context: SourceContext): AsyncIterable<{ value: Value; count: number }>;
+
+  /** Items that may match, in any order: a superset is fine, the pipeline filters again. */
+  list(query: Query, options: ListOptions, context: SourceContext): AsyncIterable<Item>;
+
+  /** The items of ready paths (each as an address's segments); what the archive does not show comes as `unknown`. */
+  lookup(paths: AsyncIterable<readonly string[]>, context: SourceContext): AsyncIterable<Item>;
+
+  /** The bytes, item by item, in the order given. Stops early when the reader does. */
+  fetch(items: readonly Item[], options: FetchOptions, context: Context): AsyncIterable<Delivery>;
+
+  /**
+   * Asked when every digest is right but the announced count or size is not: does the archive's own list of
+   * the item's files agree with what arrived? True: the announcement is wrong, and the data whole.
+   */
+  witness?(item: Item, arrived: readonly Arrived[], context: SourceContext): Promise<boolean>;
+
+  /** Files kept beside the data. `held` can be read any number of times, sorted by item id. */
+  companions?(held: () => AsyncIterable<HeldItem>): AsyncIterable<Companion>;
+
+  cite(labels: Row): Citation | null;
+
+  close(): Promise<void>;
+}
