@@ -3,9 +3,9 @@
 import { spawn } from "node:child_process";
 import { constants } from "node:os";
 import { join } from "node:path";
-import { root, setup } from "./setup.mjs";
+import { mustSetUp, root } from "./setup.mjs";
 
-await setup();
+await mustSetUp();
 const child = spawn(process.execPath, [join(root, "bin/gantry.js"), "demo", ...process.argv.slice(2)], {
   stdio: "inherit",
 });

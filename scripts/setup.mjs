@@ -92,22 +92,27 @@ function packagesAreCurrent() {
   }
 }
 
-async function must(what, run) {
-  const result = await run;
-  if (result.ok) return;
-  say(tail(result.text));
-  say(`${what} failed; the whole log is ${result.log}`);
-  process.exit(1);
-}
-
-/** npm ci when needed, then build. Ends the process with status 1 when either fails. */
+/**
+ * npm ci when needed, then build.
+ * @returns {Promise<{what: string, details: string} | undefined>} what went wrong, for the screen
+ */
 export async function setup() {
   if (!packagesAreCurrent()) {
     say("setting up: npm ci");
-    await must("npm ci", quietly("npm-ci", "npm", ["ci", "--no-audit", "--no-fund", "--include=dev"]));
+    const result = await quietly("npm-ci", "npm", ["ci", "--no-audit", "--no-fund", "--include=dev"]);
+    if (!result.ok) return { what: "npm ci", details: `${tail(result.text)}\nlog: ${result.log}` };
   }
   say("setting up: build");
-  await must("the build", quietly("build", process.execPath, [join(root, "scripts/build.mjs")]));
+  const result = await quietly("build", process.execPath, [join(root, "scripts/build.mjs")]);
+  return result.ok ? undefined : { what: "build", details: `${tail(result.text)}\nlog: ${result.log}` };
+}
+
+/** The same for a command that is of no use without it: ends the process with status 1 when it fails. */
+export async function mustSetUp() {
+  const problem = await setup();
+  if (problem === undefined) return;
+  say(`${problem.details}\n${problem.what} failed`);
+  process.exit(1);
 }
 
 const onPath = (program) =>

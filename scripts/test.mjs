@@ -92,21 +92,23 @@ async function suites(name, node, filters) {
   return total.passed + total.failed - before.passed - before.failed;
 }
 
-const filters = process.argv.slice(2);
-await setup();
-await systemPackages();
-await check("type check", [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.json"]);
-await check("lint", [join(root, "node_modules/@biomejs/biome/bin/biome"), "check", "."]);
-const version = process.versions.node.split(".")[0];
-const ran = await suites(`suites on Node ${version}`, process.execPath, filters);
-if (ran === 0) fail(`suites on Node ${version}`, "no test ran");
-if (filters.length === 0) {
-  const name = "smoke and unit suites on Node 24";
+async function everything(filters) {
+  const problem = await setup();
+  if (problem !== undefined) fail(`set-up: ${problem.what}`, problem.details);
+  if (problem?.what === "npm ci") return;
+  await systemPackages();
+  await check("type check", [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.json"]);
+  await check("lint", [join(root, "node_modules/@biomejs/biome/bin/biome"), "check", "."]);
+  const here = `suites on Node ${process.versions.node.split(".")[0]}`;
+  if ((await suites(here, process.execPath, filters)) === 0) fail(here, "no test ran");
+  if (filters.length > 0) return;
+  const there = "smoke and unit suites on Node 24";
   const second = await secondNode();
-  if ("node" in second) await suites(name, second.node, ["src/", "test/e2e/smoke"]);
-  else skip(name, second.reason);
+  if ("node" in second) await suites(there, second.node, ["src/", "test/e2e/smoke"]);
+  else skip(there, second.reason);
 }
 
+await everything(process.argv.slice(2));
 if (skips.length > 0) process.stdout.write(`\nSkipped:\n${skips.map((line) => `  ${line}\n`).join("")}`);
 if (failures.length > 0) {
   process.stdout.write("\nFailed:\n");
