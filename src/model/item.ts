@@ -31,11 +31,3 @@ export interface Item {
   /** Asked for by a well-formed id that the archive does not show: unknown, withdrawn or not permitted. */
   readonly unknown?: true;
 }
-
-/**
- * The one order of keys, everywhere: UTF-16 code units, as JavaScript's `<` has it. Ids and UIDs are ASCII, for
- * which this is byte order.
- */
-export function compareIds(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
-}

@@ -1,0 +1,229 @@
+/**
+ * `.gantry/runs/`: one small file for each process at work in the folder, rewritten while it lives. It serves
+ * `status` and `stop`, and tells two processes of each other. Whether a process lives is never read off a clock
+ * of another machine.
+ */
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { hostname } from "node:os";
+import { basename } from "node:path";
+import { RunError } from "../errors.ts";
+import type { Clock } from "../lib/context.ts";
+import { checkHeader } from "../model/receipt.ts";
+import { readNames, type StateFolder } from "./state-folder.ts";
+
+const RUN_KIND = "gantry-run";
+const RUN_VERSION = 1;
+const BEAT_MS = 2_000;
+/** A process on another host is dead when its heartbeat did not change for so long on our own clock. */
+export const DEAD_AFTER_MS = 60_000;
+
+export interface RunProgress {
+  readonly doneItems: number;
+  readonly failedItems: number;
+  readonly totalItems: number;
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+  readonly receivedBytes: number;
+  readonly bytesPerSecond: number;
+  readonly etaSeconds: number | null;
+}
+
+export interface RunRecord {
+  readonly kind: typeof RUN_KIND;
+  readonly version: typeof RUN_VERSION;
+  readonly run: string;
+  readonly host: string;
+  readonly pid: number;
+  /** Start time of the process as the kernel counts it, and id of the boot; null where the system tells neither. */
+  readonly processStart: string | null;
+  readonly boot: string | null;
+  readonly startedAt: string;
+  /** Grows with every heartbeat. */
+  readonly beat: number;
+  readonly state: "listing" | "transferring" | "finishing" | "finished";
+  readonly detached: boolean;
+  readonly requests: readonly string[];
+  readonly progress: RunProgress | null;
+  /** Set when the run has ended. */
+  readonly exit: number | null;
+}
+
+export interface RunHandle {
+  readonly run: string;
+  update(change: Partial<Pick<RunRecord, "state" | "requests" | "progress">>): void;
+  /** Aborted when somebody asked this run to stop (`gantry stop`). */
+  readonly stopSignal: AbortSignal;
+  /** Writes the last state. Never throws: the record is a convenience. */
+  finish(exit: number): Promise<void>;
+}
+
+export function newRunId(clock: Clock): string {
+  const stamp = clock.now().toISOString().replace(/[-:]/g, "").slice(0, 15);
+  return `${stamp}Z-${randomBytes(3).toString("hex")}`;
+}
+
+/** Tells the folder of this process, after checking that no other one is at work. Throws `folder-busy`. */
+export async function beginRun(
+  state: StateFolder,
+  options: {
+    readonly run: string;
+    readonly clock: Clock;
+    readonly detached: boolean;
+    readonly onWait: (sentence: string) => void;
+    readonly signal: AbortSignal;
+  },
+): Promise<RunHandle> {
+  const { run, clock } = options;
+  await refuseSecond(state, options);
+  const self = identity();
+  let record: RunRecord = {
+    kind: RUN_KIND,
+    version: RUN_VERSION,
+    run,
+    ...self,
+    startedAt: clock.now().toISOString(),
+    beat: 0,
+    state: "listing",
+    detached: options.detached,
+    requests: [],
+    progress: null,
+    exit: null,
+  };
+  const path = state.path("runs", `${run}.json`);
+  const stopPath = state.path("runs", `${run}.stop`);
+  const stopper = new AbortController();
+  let writing: Promise<void> = Promise.resolve();
+  const write = (): Promise<void> => {
+    writing = writing.then(async () => {
+      const temp = `${path}.tmp`;
+      await writeFile(temp, `${JSON.stringify(record)}\n`);
+      await rename(temp, path);
+    });
+    return writing;
+  };
+  await write();
+  // Both saw nobody and both wrote: the one with the greater id gives way.
+  const rivals = (await readRuns(state)).filter(
+    (r) => r.run !== run && r.exit === null && livesHere(r) === true,
+  );
+  if (rivals.some((rival) => rival.run < run)) {
+    await rm(path, { force: true });
+    throw busy(state, rivals[0] as RunRecord);
+  }
+  const beat = async (): Promise<void> => {
+    record = { ...record, beat: record.beat + 1 };
+    // A full disk must not end a run by its heartbeat: the next write of data says it properly.
+    await write().catch(() => undefined);
+    if (
+      await stat(stopPath).then(
+        () => true,
+        () => false,
+      )
+    ) {
+      stopper.abort(new RunError("terminated", "stopped by `gantry stop`"));
+    }
+  };
+  const timer = setInterval(() => void beat(), BEAT_MS);
+  timer.unref();
+  return {
+    run,
+    stopSignal: stopper.signal,
+    update: (change) => {
+      record = { ...record, ...change };
+    },
+    finish: async (exit) => {
+      clearInterval(timer);
+      record = { ...record, state: "finished", exit, beat: record.beat + 1 };
+      await write().catch(() => undefined);
+      await rm(stopPath, { force: true }).catch(() => undefined);
+    },
+  };
+}
+
+/** Asks a live run to end cleanly, on whatever host it is. */
+export async function requestStop(state: StateFolder, run: string): Promise<void> {
+  await writeFile(state.path("runs", `${run}.stop`), "");
+}
+
+/** All run records, oldest first. Unreadable ones are left out: they say nothing. */
+export async function readRuns(state: StateFolder): Promise<RunRecord[]> {
+  const records: RunRecord[] = [];
+  for (const name of await readNames(state.path("runs"))) {
+    if (!name.endsWith(".json")) continue;
+    const path = state.path("runs", name);
+    const text = await readFile(path, "utf8").catch(() => null);
+    if (text === null || text.trim() === "") continue;
+    records.push(checkHeader(text, RUN_KIND, RUN_VERSION, basename(path)) as unknown as RunRecord);
+  }
+  return records;
+}
+
+/** Whether the process of a record lives: true or false on this host; null when it is on another one. */
+export function livesHere(record: RunRecord): boolean | null {
+  const self = identity();
+  if (record.host !== self.host) return null;
+  if (record.boot !== null && self.boot !== null && record.boot !== self.boot) return false;
+  try {
+    process.kill(record.pid, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EPERM") return false;
+  }
+  const start = processStart(record.pid);
+  return record.processStart === null || start === null || start === record.processStart;
+}
+
+async function refuseSecond(
+  state: StateFolder,
+  { clock, onWait, signal }: { clock: Clock; onWait: (sentence: string) => void; signal: AbortSignal },
+): Promise<void> {
+  for (const record of await readRuns(state)) {
+    if (record.exit !== null) continue;
+    const lives = livesHere(record);
+    if (lives === true) throw busy(state, record);
+    if (lives === false) continue;
+    onWait(
+      `a run of ${record.host} (pid ${record.pid}) has not said that it ended; waiting ${DEAD_AFTER_MS / 1000} s for a sign of life`,
+    );
+    const begun = clock.monotonicMs();
+    while (clock.monotonicMs() - begun < DEAD_AFTER_MS) {
+      await clock.sleep(BEAT_MS, signal);
+      const now = (await readRuns(state)).find((other) => other.run === record.run);
+      if (!now || now.exit !== null) break;
+      if (now.beat !== record.beat) throw busy(state, record);
+    }
+  }
+}
+
+function busy(state: StateFolder, record: RunRecord): RunError {
+  return new RunError(
+    "folder-busy",
+    `${state.dir} is in use by process ${record.pid} on ${record.host} (run ${record.run})`,
+  );
+}
+
+function identity(): { host: string; pid: number; boot: string | null; processStart: string | null } {
+  return {
+    host: hostname(),
+    pid: process.pid,
+    boot: readText("/proc/sys/kernel/random/boot_id"),
+    processStart: processStart(process.pid),
+  };
+}
+
+/** Field 22 of /proc/PID/stat (proc(5)): start time in clock ticks after boot. A zombie counts as gone. */
+function processStart(pid: number): string | null {
+  const text = readText(`/proc/${pid}/stat`);
+  if (text === null) return null;
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  return fields[0] === "Z" ? "zombie" : (fields[19] ?? null);
+}
+
+function readText(path: string): string | null {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch {
+    return null;
+  }
+}

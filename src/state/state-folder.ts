@@ -1,0 +1,133 @@
+/**
+ * `.gantry/` of a target folder: where everything that a folder knows of itself lies (docs/formats/folder.md).
+ *
+ * It may be on NFS or Lustre and written by many processes at once, so there are no locks and no database:
+ * selections are immutable, receipts have one writer a file, and the rest can be lost without harm.
+ */
+import { randomBytes } from "node:crypto";
+import { lstat, mkdir, readdir, readFile, rm, statfs } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { RunError } from "../errors.ts";
+import { ensureFolder, onDisk, writeFileDurably } from "../lib/durable-file.ts";
+import { checkHeader } from "../model/receipt.ts";
+
+const FOLDER_KIND = "gantry-folder";
+const FOLDER_VERSION = 1;
+
+/** What a folder's first get fixes for all later ones. */
+export interface FolderFacts {
+  /** A layout's name or a template. */
+  readonly layout: string;
+  /** How items are stored: `folder` for loose files. */
+  readonly sink: string;
+}
+
+export interface StateFolder {
+  /** Absolute path of the target folder. */
+  readonly dir: string;
+  readonly facts: FolderFacts | null;
+  /** A path below `.gantry/`. */
+  path(...segments: string[]): string;
+}
+
+/** Opens a folder's state; null when the folder has none. Throws `folder-newer`, `disk-…`. */
+export async function openStateFolder(dir: string): Promise<StateFolder | null> {
+  const target = resolve(dir);
+  const file = join(target, ".gantry", "folder.json");
+  let text: string;
+  try {
+    text = await readFile(file, "utf8");
+  } catch (error) {
+    if (
+      (error as NodeJS.ErrnoException).code === "ENOENT" ||
+      (error as NodeJS.ErrnoException).code === "ENOTDIR"
+    )
+      return null;
+    return onDisk({ operation: "read", path: file }, () => Promise.reject(error));
+  }
+  const header = checkHeader(text, FOLDER_KIND, FOLDER_VERSION, file);
+  return stateAt(target, { layout: String(header.layout), sink: String(header.sink) });
+}
+
+/** Opens a folder's state or begins it. Throws `folder-layout` when the folder was begun with other facts. */
+export async function beginStateFolder(
+  dir: string,
+  wanted: Partial<FolderFacts>,
+  fallback: FolderFacts,
+): Promise<StateFolder> {
+  const target = resolve(dir);
+  const gantry = join(target, ".gantry");
+  const link = await lstat(gantry).catch(() => null);
+  if (link?.isSymbolicLink()) {
+    throw new RunError(
+      "disk-permission",
+      `${gantry} is a symbolic link; its state must lie in the folder itself`,
+    );
+  }
+  const found = await openStateFolder(target);
+  if (found?.facts) {
+    for (const key of ["layout", "sink"] as const) {
+      if (wanted[key] !== undefined && wanted[key] !== found.facts[key]) {
+        throw new RunError(
+          "folder-layout",
+          `${target} was begun with ${key} '${found.facts[key]}', not '${wanted[key]}'`,
+        );
+      }
+    }
+  }
+  for (const name of ["selections", "receipts", "runs", "partial", "quarantine", "logs"]) {
+    await ensureFolder(join(gantry, name));
+  }
+  if (found) return found;
+  const facts = { ...fallback, ...wanted };
+  await writeFileDurably(
+    join(gantry, "folder.json"),
+    `${JSON.stringify({ kind: FOLDER_KIND, version: FOLDER_VERSION, ...facts })}\n`,
+  );
+  return stateAt(target, facts);
+}
+
+function stateAt(dir: string, facts: FolderFacts): StateFolder {
+  return { dir, facts, path: (...segments) => join(dir, ".gantry", ...segments) };
+}
+
+/** A folder for temporary files, made when it is first asked for, and its removal. */
+export function temporaryFolder(base: string = tmpdir()): {
+  folder: () => Promise<string>;
+  remove: () => Promise<void>;
+} {
+  const path = join(base, `gantry-sort-${process.pid}-${randomBytes(6).toString("hex")}`);
+  let made: Promise<string> | undefined;
+  return {
+    folder: () => {
+      made ??= onDisk({ operation: "make folder", path }, () =>
+        mkdir(path, { recursive: true, mode: 0o700 }),
+      ).then(() => path);
+      return made;
+    },
+    remove: async () => {
+      if (made) await rm(path, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Free space and inodes for an ordinary user at a path; null where the file system does not count them. */
+export async function readFreeSpace(path: string): Promise<{ bytes: number | null; inodes: number | null }> {
+  try {
+    const facts = await statfs(path);
+    return { bytes: facts.bavail * facts.bsize, inodes: facts.files > 0 ? facts.ffree : null };
+  } catch {
+    return { bytes: null, inodes: null };
+  }
+}
+
+/** Names in a folder of the state, sorted; empty when it does not exist. */
+export async function readNames(path: string): Promise<string[]> {
+  try {
+    return (await readdir(path)).sort();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    return onDisk({ operation: "list", path }, () => Promise.reject(error));
+  }
+}
