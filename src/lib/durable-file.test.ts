@@ -1,7 +1,7 @@
-import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, mkdtemp, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { RunError } from "../errors.ts";
 import { ensureFolder, openAppender, syncFolder, toDiskError, writeFileDurably } from "./durable-file.ts";
 
@@ -111,6 +111,41 @@ describe("openAppender", () => {
     await pending;
     expect(await readFile(path, "utf8")).toBe("x");
     await expect(appender.append("y")).rejects.toThrow("closed");
+  });
+
+  it("fails the whole group and every later append after a failed sync", async () => {
+    const path = join(folder, "a");
+    const probe = await open(join(folder, "probe"), "w");
+    const prototype = Object.getPrototypeOf(probe) as typeof probe;
+    await probe.close();
+    const appender = await openAppender(path);
+    await appender.append("safe\n");
+    const datasync = vi.spyOn(prototype, "datasync").mockRejectedValueOnce(fsError("ENOSPC"));
+    try {
+      const group = await Promise.allSettled([appender.append("a\n"), appender.append("b\n")]);
+      for (const each of group) {
+        expect(each).toMatchObject({ status: "rejected", reason: { code: "disk-full", at: { path } } });
+      }
+      await expect(appender.append("c\n")).rejects.toMatchObject({ code: "disk-full" });
+      expect(datasync).toHaveBeenCalledTimes(1);
+    } finally {
+      datasync.mockRestore();
+      await appender.close();
+    }
+  });
+
+  it("syncs once for appends made together", async () => {
+    const probe = await open(join(folder, "probe"), "w");
+    const datasync = vi.spyOn(Object.getPrototypeOf(probe) as typeof probe, "datasync");
+    await probe.close();
+    const appender = await openAppender(join(folder, "a"));
+    try {
+      await Promise.all(Array.from({ length: 50 }, () => appender.append("x\n")));
+      expect(datasync).toHaveBeenCalledTimes(1);
+    } finally {
+      datasync.mockRestore();
+      await appender.close();
+    }
   });
 
   it("refuses a name that exists", async () => {
