@@ -62,7 +62,7 @@ function importsOf(path: string, text: string): Import[] {
 const base = ["errors.ts", "model/", "lib/"];
 const standIn = /^sources\/([^/]+)\/sandbox[^/]*(\/|$)/;
 
-/** What a file may reach besides its own folder: paths, and folders that end in `/`. Null: everything. */
+/** What a file may reach: paths, and folders that end in `/`. Null: everything. */
 function allowed({ from, form }: Import): readonly string[] | null {
   const [layer = "", part = ""] = from.split("/");
   if (from === "index.ts")
@@ -75,10 +75,10 @@ function allowed({ from, form }: Import): readonly string[] | null {
       return base;
     case "state":
     case "transports":
-      return base;
+      return [...base, `${layer}/`];
     case "sinks":
     case "catalogue":
-      return [...base, "state/"];
+      return [...base, "state/", `${layer}/`];
     case "sources":
       // The register and what stands beside it know the kinds; a kind knows the contract.
       if (!from.slice("sources/".length).includes("/")) return [...base, "transports/", "sources/"];
