@@ -8,21 +8,27 @@
 import type { RunError } from "../errors.ts";
 import type { Context } from "../lib/context.ts";
 import type { Digest, DigestAlgorithm } from "../lib/digest.ts";
+import type { RetryLoop } from "../lib/retry.ts";
 import type { Item, Row, Value } from "../model/item.ts";
 import type { FilterName, Query } from "../model/query.ts";
 
 /** What a source gets besides the general context. */
 export interface SourceContext extends Context {
-  /**
-   * The one retry loop, for single requests of a listing (a transfer is retried item by item, by the pipeline).
-   * Calls `attempt(0)`, and again after a pause while it throws a RunError with retry `later`; then rethrows it
-   * as `spent`.
-   */
-  readonly retry: <T>(operation: string, attempt: (n: number) => Promise<T>) => Promise<T>;
+  /** The one retry loop, for single requests of a listing (a transfer is retried item by item, by the pipeline). */
+  readonly retry: RetryLoop;
 }
 
-/** Raw segments of the folder (or file) of an item; the pipeline makes them safe and free of clashes. */
-export type Layout = (labels: Row) => readonly string[];
+/** Raw names of where an item lies; the pipeline makes them safe and free of clashes. */
+export interface LayoutPlace {
+  /** Segments of the folder; empty for the target folder itself. */
+  readonly folder: readonly string[];
+  /** Name of the item's only file; absent when the item is a folder of files. */
+  readonly file?: string;
+  /** Put before each file name, where many items share a folder. */
+  readonly prefix?: string;
+}
+
+export type Layout = (item: Item) => LayoutPlace;
 
 export interface Capabilities {
   /** The archive's tree from its root, e.g. `["collection", "patient", "study", "series", "instance"]`. */
@@ -32,10 +38,12 @@ export interface Capabilities {
   readonly filters: readonly FilterName[];
   /** Field word (as in `--modality` or `values … modality`) to the column of an item's labels that holds it. */
   readonly fields: Readonly<Record<string, string>>;
-  /** Columns of a listing of items, in order. */
+  /** Columns of a listing of items, in order, without `address`, which comes last. */
   readonly columns: readonly string[];
-  /** Columns that hold dates (`yyyy-MM-dd` in labels) for `--since` and `--study-since`. */
-  readonly dates: { readonly changed: string; readonly acquired: string } | null;
+  /** The few of them that fit a terminal. */
+  readonly summaryColumns: readonly string[];
+  /** Columns that hold dates (`yyyy-MM-dd` in labels) for `--since` (the latest of them counts) and `--study-since`. */
+  readonly dates: { readonly changed: readonly string[]; readonly acquired: string } | null;
   readonly layouts: Readonly<Record<string, Layout>>;
   readonly defaultLayout: string;
   /** What to hash while bytes pass: the kind of digest that this archive vouches with. */
@@ -133,8 +141,15 @@ export interface Source {
   /** One level below the path: rows whose `address` can be pasted back. The path is resolved. */
   browse(query: Query, context: SourceContext): AsyncIterable<Row>;
 
-  /** The values of a field among what the query selects, with the number of patients that have each. */
-  values(field: string, query: Query, context: SourceContext): AsyncIterable<{ value: Value; count: number }>;
+  /**
+   * The values of a field among what the query selects, with the number of patients that have each, if the
+   * archive can say so itself; null: the pipeline counts them in the items.
+   */
+  values(
+    field: string,
+    query: Query,
+    context: SourceContext,
+  ): AsyncIterable<{ value: Value; count: number }> | null;
 
   /** Items that may match, in any order: a superset is fine, the pipeline filters again. */
   list(query: Query, options: ListOptions, context: SourceContext): AsyncIterable<Item>;
@@ -144,6 +159,16 @@ export interface Source {
 
   /** The bytes, item by item, in the order given. Stops early when the reader does. */
   fetch(items: readonly Item[], options: FetchOptions, context: Context): AsyncIterable<Delivery>;
+
+  /**
+   * Asked when a delivery came without digests: what the archive vouches for each file that arrived, by name.
+   * Throws `proof-digest` when it can't say.
+   */
+  vouch?(
+    item: Item,
+    arrived: readonly Arrived[],
+    context: SourceContext,
+  ): Promise<ReadonlyMap<string, Digest>>;
 
   /**
    * Asked when every digest is right but the announced count or size is not: does the archive's own list of

@@ -1,0 +1,295 @@
+/**
+ * HTTP for every source: one pool of connections, one place where network faults get their codes, where idle
+ * transfers are noticed, and where credentials are kept from other origins.
+ */
+import { readFileSync } from "node:fs";
+import { rootCertificates } from "node:tls";
+import { createGunzip } from "node:zlib";
+import { Agent, type Dispatcher, EnvHttpProxyAgent } from "undici";
+import { type ErrorCode, RunError } from "../errors.ts";
+import { parseRetryAfter } from "../lib/backoff.ts";
+import type { Context } from "../lib/context.ts";
+import type { RateLimiter } from "../lib/limiter.ts";
+import { redactUrl } from "../lib/redact.ts";
+
+export interface HttpOptions {
+  readonly userAgent: string;
+  /** Connections per origin. */
+  readonly connections: number;
+  /** A body that sends nothing for so long is given up. */
+  readonly stallTimeoutMs: number;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly limiter?: RateLimiter;
+  /** Called with the number of body bytes of data requests as they arrive. */
+  readonly onReceived?: (bytes: number) => void;
+}
+
+export interface HttpRequest {
+  readonly method: "GET" | "POST";
+  readonly url: URL;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
+  /** How long the first byte of the reply may take. */
+  readonly firstByteTimeoutMs: number;
+  /** True: the body is data, counted and held to the rate limit. */
+  readonly data?: boolean;
+}
+
+export interface HttpResponse {
+  readonly status: number;
+  header(name: string): string | undefined;
+  /** Redacted, after redirects. */
+  readonly url: string;
+  /** Must be read or left by `return` (a `for await` does both). Throws `archive-cut`, `archive-stalled`. */
+  readonly body: AsyncIterable<Uint8Array>;
+  /** The whole body as text; throws `archive-reply` when it is longer. */
+  text(maxBytes: number): Promise<string>;
+  /** Gives the connection back without reading on. */
+  discard(): Promise<void>;
+}
+
+export interface Http {
+  request(request: HttpRequest, context: Context): Promise<HttpResponse>;
+  close(): Promise<void>;
+}
+
+const MAX_REDIRECTS = 5;
+const CONNECT_TIMEOUT_MS = 20_000;
+
+export function createHttp(options: HttpOptions): Http {
+  const dispatcher = createDispatcher(options);
+  return {
+    request: (request, context) => follow(dispatcher, options, request, context),
+    close: () => dispatcher.destroy(),
+  };
+}
+
+function createDispatcher(options: HttpOptions): Dispatcher {
+  const certificates = options.environment.SSL_CERT_FILE;
+  const common = {
+    connections: options.connections,
+    pipelining: 1,
+    bodyTimeout: options.stallTimeoutMs,
+    connect: {
+      timeout: CONNECT_TIMEOUT_MS,
+      // Node itself honours NODE_EXTRA_CA_CERTS but not OpenSSL's SSL_CERT_FILE.
+      ...(certificates ? { ca: [...rootCertificates, readCertificates(certificates)] } : {}),
+    },
+  };
+  const proxied = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"].some(
+    (name) => options.environment[name],
+  );
+  if (!proxied) return new Agent(common);
+  const { environment } = options;
+  const httpProxy = environment.http_proxy ?? environment.HTTP_PROXY;
+  const httpsProxy = environment.https_proxy ?? environment.HTTPS_PROXY;
+  const noProxy = environment.no_proxy ?? environment.NO_PROXY;
+  return new EnvHttpProxyAgent({
+    ...common,
+    ...(httpProxy ? { httpProxy } : {}),
+    ...(httpsProxy ? { httpsProxy } : {}),
+    ...(noProxy ? { noProxy } : {}),
+  });
+}
+
+function readCertificates(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw new RunError("usage", `SSL_CERT_FILE names ${path}, which can't be read`, { cause: error });
+  }
+}
+
+async function follow(
+  dispatcher: Dispatcher,
+  options: HttpOptions,
+  request: HttpRequest,
+  context: Context,
+): Promise<HttpResponse> {
+  let { url } = request;
+  let headers: Record<string, string> = {
+    "user-agent": options.userAgent,
+    accept: "*/*",
+    ...request.headers,
+  };
+  for (let hop = 0; ; hop += 1) {
+    const reply = await send(dispatcher, request, url, headers, context);
+    const location = reply.headers.location;
+    if (
+      reply.statusCode < 300 ||
+      reply.statusCode > 399 ||
+      reply.statusCode === 304 ||
+      typeof location !== "string"
+    ) {
+      return readable(reply, url, request, options, context);
+    }
+    await drain(reply);
+    const next = URL.canParse(location, url.href) ? new URL(location, url.href) : null;
+    const refuse = (why: string): RunError =>
+      new RunError(
+        "archive-redirect",
+        `${redactUrl(url)} redirects to ${next ? redactUrl(next) : "nowhere"}: ${why}`,
+      );
+    if (!next) throw refuse("that is no address");
+    if (hop >= MAX_REDIRECTS) throw refuse("too many redirects");
+    if (request.method !== "GET") throw refuse("a form is not sent to another place");
+    if (next.protocol !== url.protocol && next.protocol !== "https:")
+      throw refuse("it is less safe than the first");
+    if (next.origin !== url.origin) {
+      // Credentials are for the origin they were given for, and for no other.
+      const { authorization: _, cookie: __, ...rest } = headers;
+      headers = rest;
+      context.log(
+        "info",
+        `${redactUrl(url)} redirects to another origin, ${next.origin}; no credentials are sent there`,
+      );
+    }
+    url = next;
+  }
+}
+
+async function send(
+  dispatcher: Dispatcher,
+  request: HttpRequest,
+  url: URL,
+  headers: Record<string, string>,
+  context: Context,
+): Promise<Dispatcher.ResponseData> {
+  const started = context.clock.monotonicMs();
+  try {
+    const reply = await dispatcher.request({
+      method: request.method,
+      origin: url.origin,
+      path: `${url.pathname}${url.search}`,
+      headers,
+      body: request.body ?? null,
+      headersTimeout: request.firstByteTimeoutMs,
+      signal: context.signal,
+    });
+    const ms = Math.round(context.clock.monotonicMs() - started);
+    context.log("debug", `${request.method} ${redactUrl(url)} -> ${reply.statusCode} in ${ms} ms`);
+    return reply;
+  } catch (error) {
+    const failure = networkError(error, url, context);
+    context.log("debug", `${request.method} ${redactUrl(url)} -> ${failure.message}`);
+    throw failure;
+  }
+}
+
+function readable(
+  reply: Dispatcher.ResponseData,
+  url: URL,
+  request: HttpRequest,
+  options: HttpOptions,
+  context: Context,
+): HttpResponse {
+  const header = (name: string): string | undefined => {
+    const value = reply.headers[name];
+    return Array.isArray(value) ? value[0] : value;
+  };
+  async function* read(): AsyncGenerator<Uint8Array> {
+    const gzip = header("content-encoding") === "gzip";
+    const stream = gzip ? reply.body.pipe(createGunzip()) : reply.body;
+    if (gzip) reply.body.on("error", (error) => stream.destroy(error));
+    try {
+      for await (const chunk of stream as AsyncIterable<Buffer>) {
+        if (request.data) {
+          if (options.limiter) await options.limiter.take(chunk.length, context.signal);
+          options.onReceived?.(chunk.length);
+        }
+        yield chunk;
+      }
+    } catch (error) {
+      throw networkError(error, url, context);
+    } finally {
+      reply.body.destroy();
+    }
+  }
+  const body = read();
+  return {
+    status: reply.statusCode,
+    header,
+    url: redactUrl(url),
+    body,
+    text: async (maxBytes) => {
+      const chunks: Uint8Array[] = [];
+      let size = 0;
+      for await (const chunk of body) {
+        size += chunk.length;
+        if (size > maxBytes)
+          throw new RunError("archive-reply", `${redactUrl(url)} answered with more than ${maxBytes} bytes`);
+        chunks.push(chunk);
+      }
+      return Buffer.concat(chunks).toString("utf8");
+    },
+    discard: () => drain(reply),
+  };
+}
+
+async function drain(reply: Dispatcher.ResponseData): Promise<void> {
+  await reply.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
+}
+
+/** The RunError for a status that is a failure in any HTTP service; null where the source has to say. */
+export function statusError(response: HttpResponse, context: Context): RunError | null {
+  const { status, url } = response;
+  const retryAfterMs = parseRetryAfter(response.header("retry-after"), context.clock.now().getTime());
+  const options = { at: { url }, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) };
+  if (status === 429 || status === 503) {
+    return new RunError("archive-busy", `the archive asks us to come back later (HTTP ${status})`, options);
+  }
+  if (status >= 500)
+    return new RunError("archive-error", `the archive failed to answer (HTTP ${status})`, options);
+  if (status === 407)
+    return new RunError("archive-unreachable", "the proxy asks for a login (HTTP 407)", {
+      ...options,
+      retry: "never",
+    });
+  return null;
+}
+
+const CODES: Readonly<Record<string, readonly [ErrorCode, string]>> = {
+  ECONNREFUSED: ["archive-unreachable", "connection refused"],
+  ENOTFOUND: ["archive-unreachable", "the host name is not known"],
+  EAI_AGAIN: ["archive-unreachable", "the host name could not be looked up"],
+  EHOSTUNREACH: ["archive-unreachable", "no route to the host"],
+  ENETUNREACH: ["archive-unreachable", "no network"],
+  ETIMEDOUT: ["archive-unreachable", "the connection timed out"],
+  UND_ERR_CONNECT_TIMEOUT: ["archive-unreachable", "the connection timed out"],
+  UND_ERR_HEADERS_TIMEOUT: ["archive-stalled", "no answer came"],
+  UND_ERR_BODY_TIMEOUT: ["archive-stalled", "the transfer stalled"],
+};
+
+function networkError(error: unknown, url: URL, context: Context): Error {
+  if (error instanceof RunError) return error;
+  if (context.signal.aborted)
+    return context.signal.reason instanceof Error
+      ? context.signal.reason
+      : new RunError("interrupted", "interrupted");
+  const code = codeOf(error);
+  const at = { url: redactUrl(url) };
+  const known = CODES[code];
+  if (known) return new RunError(known[0], `${url.host}: ${known[1]}`, { at, cause: error });
+  if (/CERT|SELF_SIGNED|TLS|SSL/u.test(code)) {
+    return new RunError("archive-unreachable", `${url.host}: its certificate was not accepted (${code})`, {
+      at,
+      cause: error,
+      retry: "never",
+      hint: "behind a proxy that opens TLS, name its certificate in SSL_CERT_FILE or NODE_EXTRA_CA_CERTS",
+    });
+  }
+  return new RunError("archive-cut", `${url.host}: the connection broke (${code || "closed early"})`, {
+    at,
+    cause: error,
+  });
+}
+
+function codeOf(error: unknown): string {
+  if (typeof error !== "object" || error === null) return "";
+  if ("code" in error && typeof error.code === "string") {
+    if (error.code === "UND_ERR_SOCKET" && "cause" in error) return codeOf(error.cause) || error.code;
+    return error.code;
+  }
+  if (error instanceof AggregateError) return codeOf(error.errors[0]);
+  return "cause" in error ? codeOf(error.cause) : "";
+}
