@@ -6,6 +6,7 @@
  * Java's ZipOutputStream, which writes the zips of NBIA, leaves sizes and CRC to a descriptor behind the data.
  */
 
+import { isUtf8 as isUtf8Text } from "node:buffer";
 import { crc32, createInflateRaw, type InflateRaw, inflateRawSync } from "node:zlib";
 import { assert, RunError } from "../errors.ts";
 import { ByteReader } from "./bytes.ts";
@@ -902,21 +903,25 @@ function readZip64(
 }
 
 const PURE_ASCII = /^[\0-\x7f]*$/;
-const STRICT_UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
+/**
+ * A name without the UTF-8 flag is in code page 437 (APPNOTE.TXT appendix D), but Info-ZIP on Unix and the
+ * Finder write UTF-8 without it. Bytes that are valid UTF-8 hardly ever mean anything in code page 437.
+ */
 function decodeName(bytes: Buffer, isUtf8: boolean, extra: Buffer): string {
   const latin1 = bytes.toString("latin1");
   // Info-ZIP Unicode Path (APPNOTE.TXT 4.6.9): version 1, CRC of the name in the header, name in UTF-8.
   const unicode = extra.length === 0 ? undefined : findExtra(extra, 0x7075);
-  try {
-    if (unicode !== undefined && unicode.length > 5 && unicode[0] === 1) {
-      if (unicode.readUInt32LE(1) === crc32(bytes)) return STRICT_UTF8.decode(unicode.subarray(5));
-    }
-    if (PURE_ASCII.test(latin1)) return latin1;
-    return isUtf8 ? STRICT_UTF8.decode(bytes) : decodeCp437(bytes);
-  } catch (error) {
-    throw fault(`zip entry ${quote(latin1)} has a name that is not valid UTF-8`, error);
+  if (unicode !== undefined && unicode.length > 5 && unicode[0] === 1) {
+    if (unicode.readUInt32LE(1) === crc32(bytes)) return decodeUtf8(unicode.subarray(5), latin1);
   }
+  if (PURE_ASCII.test(latin1)) return latin1;
+  return isUtf8 || isUtf8Text(bytes) ? decodeUtf8(bytes, latin1) : decodeCp437(bytes);
+}
+
+function decodeUtf8(bytes: Buffer, latin1: string): string {
+  if (!isUtf8Text(bytes)) throw fault(`zip entry ${quote(latin1)} has a name that is not valid UTF-8`);
+  return bytes.toString("utf8");
 }
 
 const HOSTILE_NAMES: readonly (readonly [pattern: RegExp, why: string])[] = [
