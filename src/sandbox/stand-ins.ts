@@ -1,0 +1,82 @@
+/**
+ * The register of stand-ins: one for each archive kind, and what they and the server say to each other.
+ *
+ * A stand-in answers requests from a data set, as the real archive is documented to answer. The server does the
+ * rest: sockets, the record of requests, the faults that concern bytes on the wire, the control door.
+ */
+import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
+import type { Dataset } from "./data/dataset.ts";
+import type { Fault } from "./faults.ts";
+
+export interface SandboxRequest {
+  readonly method: string;
+  /** Path as sent, without the query. */
+  readonly path: string;
+  readonly query: URLSearchParams;
+  readonly headers: IncomingHttpHeaders;
+  /** Fields of a form body; empty when the body is no form. */
+  readonly form: URLSearchParams;
+  /** For bodies that are no form: not read by the server. */
+  readonly incoming: IncomingMessage;
+}
+
+export interface Reply {
+  readonly status: number;
+  readonly headers?: Readonly<Record<string, string>>;
+  /**
+   * Text and bytes are sent with Content-Length, iterables in chunks without it, with back-pressure. Absent: a reply
+   * of zero bytes.
+   */
+  readonly body?: string | Uint8Array | AsyncIterable<string | Uint8Array>;
+  /** Close the connection without any reply. */
+  readonly hangUp?: true;
+}
+
+/** What a route gives: decides which faults make sense for it. */
+export type Serves = "zip" | "file" | "rows" | "digest" | "token" | "page";
+
+export interface Route {
+  readonly serves: Serves;
+  /** `fault` is the drawn one, if any; a route applies the kinds that concern its content and ignores the others. */
+  answer(request: SandboxRequest, fault: Fault | undefined): Reply | Promise<Reply>;
+}
+
+/** How a client reaches one configured archive of the sandbox. */
+export interface SandboxArchive {
+  readonly name: string;
+  readonly kind: string;
+  readonly url: string;
+}
+
+export interface StandIn {
+  readonly kind: string;
+  archives(origin: string): readonly SandboxArchive[];
+  /** The route that answers this request, or undefined when the path is not of this stand-in. Without side effects. */
+  route(request: SandboxRequest): Route | undefined;
+  /** Forget sessions, tokens and kept replies. */
+  reset(): void;
+  /** Finished replies are built and kept; only when the sandbox was started with `precompute`. */
+  precompute?(seriesInstanceUids: Iterable<string>): Promise<void>;
+}
+
+/** Life of the access tokens, changed at the control door. */
+export interface TokenRules {
+  ttlSeconds: number;
+  /** Tokens of an earlier generation are expired. */
+  generation: number;
+}
+
+/** What the server gives to each stand-in. */
+export interface World {
+  /** The data with all changes made at the control door; `version` grows with each change. */
+  readonly dataset: Dataset & { readonly version: number };
+  readonly user: string;
+  readonly password: string;
+  readonly tokens: Readonly<TokenRules>;
+  readonly precompute: boolean;
+}
+
+/** One line for each archive kind. */
+export const STAND_INS: readonly ((world: World) => Promise<StandIn>)[] = [
+  async (world) => (await import("../sources/nbia/sandbox.ts")).openNbiaStandIn(world),
+];
