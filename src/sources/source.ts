@@ -8,9 +8,11 @@
 import type { RunError } from "../errors.ts";
 import type { Context } from "../lib/context.ts";
 import type { Digest, DigestAlgorithm } from "../lib/digest.ts";
+import type { Redactor } from "../lib/redact.ts";
 import type { RetryLoop } from "../lib/retry.ts";
 import type { Item, Row, Value } from "../model/item.ts";
 import type { FilterName, Query } from "../model/query.ts";
+import type { Http } from "../transports/http.ts";
 
 /** What a source gets besides the general context. */
 export interface SourceContext extends Context {
@@ -65,8 +67,8 @@ export interface Statement {
   readonly digests: ReadonlyMap<string, Digest> | null;
   readonly files: number | null;
   readonly bytes: number | null;
-  /** The program-readable name of each authority, for the receipt, e.g. `md5hashes.csv`. */
-  readonly vouchers: readonly string[];
+  /** Scheme and host that the bytes came from. */
+  readonly from: string;
   /** Facts about the item that only its data tells (e.g. SOPClassUID), kept in the receipt. */
   readonly facts: Row;
 }
@@ -182,4 +184,22 @@ export interface Source {
   cite(labels: Row): Citation | null;
 
   close(): Promise<void>;
+}
+
+/** What a source is made from. */
+export interface SourceOptions {
+  readonly archive: string;
+  readonly url: string;
+  readonly http: Http;
+  readonly redactor: Redactor;
+  /** From the credential store or the environment; every value is known to the redactor. */
+  readonly secrets: { readonly user?: string; readonly password?: string; readonly token?: string };
+}
+
+/** One archive kind in the register. */
+export interface SourceKind {
+  readonly kind: string;
+  /** What people call it. */
+  readonly title: string;
+  create(options: SourceOptions): Source;
 }
