@@ -1,21 +1,19 @@
 /** Checks files against checksum lists of other programs, and writes such lists. */
-import { createHash } from "node:crypto";
-import { constants } from "node:fs";
-import { type FileHandle, mkdtemp, open, readdir, rm, stat } from "node:fs/promises";
+import { type FileHandle, mkdtemp, open, readdir, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { RunError } from "../errors.ts";
 import type { Digest } from "../lib/digest.ts";
 import { onDisk, writeFileDurably } from "../lib/durable-file.ts";
 import { sortLines } from "../lib/external-sort.ts";
 import { readLineBatches } from "../lib/lines.ts";
+import { type HashAnswer, type HashThreads, openHashThreads } from "./hash-threads.ts";
 import { formatSumsLine, parseSumsLine, type SumsAlgorithm, type SumsEntry } from "./sums-line.ts";
 
 export { parseSumsLine, type SumsAlgorithm, type SumsEntry } from "./sums-line.ts";
 
-const READ_BYTES = 1024 * 1024;
 const DEFAULT_JOBS = 4;
-/** So many results of one job may wait for an earlier one: a bound for memory. */
-const WINDOW = 64;
+/** So many lines for each job are in work, or wait for an earlier one: a bound for memory. */
+const WINDOW = 256;
 const PROGRESS_EVERY_MS = 250;
 
 export type SumsLine =
@@ -144,37 +142,49 @@ export interface CheckSumsOptions {
 export async function* checkSums(options: CheckSumsOptions): AsyncGenerator<SumsResult> {
   const { list, onProgress, signal, jobs = DEFAULT_JOBS } = options;
   await mustHaveEntry(list);
-  const search = createSearch(options.folder ?? dirname(list));
-  const progress = onProgress && createProgress(onProgress, options.monotonicMs ?? (() => performance.now()));
-  if (progress) {
-    // Looking at a file is waiting, most of all on network disks: many at once.
-    const sizes = mapInOrder(readSums(list), 16, signal, async (line) => {
-      return "bad" in line ? null : ((await search(line, sizeOf))?.found ?? 0);
-    });
-    for await (const size of sizes) if (size !== null) progress.expect(size);
-  }
-  const hashFile = createFileHasher(progress?.bytes);
-  const check = async (line: SumsLine, stop: AbortSignal): Promise<SumsResult> => {
-    if ("bad" in line)
-      return { line: line.line, path: null, outcome: "BAD LINE", text: line.text, why: line.bad };
-    const { algorithm, hex: expected, names } = line.entry;
-    const facts = { line: line.line, algorithm, expected };
-    const nothing = { ...facts, path: shown(names[0], line.encoding), actual: null, sizeBytes: null };
-    try {
-      const hit = await search(line, (path) => hashFile(path, algorithm, stop));
-      if (hit === undefined) return { ...nothing, outcome: "NOT FOUND" };
-      const { hex: actual, sizeBytes } = hit.found;
-      const outcome = actual === expected ? "OK" : "MISMATCH";
-      return { ...facts, path: hit.path, outcome, actual, sizeBytes };
-    } catch (error) {
-      if (!(error instanceof RunError)) throw error;
-      return { ...nothing, outcome: "UNREADABLE", error };
-    } finally {
-      progress?.file();
+  const threads = openHashThreads(jobs);
+  const search = createSearch(options.folder ?? dirname(list), threads);
+  const inOrder = <T>(work: (line: SumsLine) => Promise<T>): AsyncGenerator<T> =>
+    mapInOrder(readSums(list), jobs * WINDOW, work);
+  const stop = (): Promise<void> => threads.close(signal?.reason);
+  signal?.addEventListener("abort", stop, { once: true });
+  const monotonicMs = options.monotonicMs ?? (() => performance.now());
+  const progress = onProgress && createProgress(onProgress, monotonicMs, threads);
+  try {
+    signal?.throwIfAborted();
+    if (progress) {
+      const size = async (line: SumsLine): Promise<number | null> =>
+        "bad" in line ? null : ((await search(line, null))?.sizeBytes ?? 0);
+      for await (const bytes of inOrder(size)) if (bytes !== null) progress.expect(bytes);
+      progress.begin();
     }
-  };
-  yield* mapInOrder(readSums(list), jobs, signal, check);
-  progress?.end();
+    for await (const result of inOrder((line) => check(line, search))) {
+      if (result.outcome !== "BAD LINE") progress?.file();
+      yield result;
+    }
+    progress?.end();
+  } finally {
+    progress?.stop();
+    signal?.removeEventListener("abort", stop);
+    await threads.close();
+  }
+}
+
+async function check(line: SumsLine, search: Search): Promise<SumsResult> {
+  if ("bad" in line)
+    return { line: line.line, path: null, outcome: "BAD LINE", text: line.text, why: line.bad };
+  const { algorithm, hex: expected, names } = line.entry;
+  const facts = { line: line.line, algorithm, expected };
+  const nothing = { ...facts, path: shown(names[0], line.encoding), actual: null, sizeBytes: null };
+  try {
+    const hit = await search(line, algorithm);
+    if (hit === undefined) return { ...nothing, outcome: "NOT FOUND" };
+    const { path, hex: actual, sizeBytes } = hit;
+    return { ...facts, path, outcome: actual === expected ? "OK" : "MISMATCH", actual, sizeBytes };
+  } catch (error) {
+    if (!(error instanceof RunError) || error.exit !== 7) throw error;
+    return { ...nothing, outcome: "UNREADABLE", error };
+  }
 }
 
 async function mustHaveEntry(list: string): Promise<void> {
@@ -192,38 +202,27 @@ async function mustHaveEntry(list: string): Promise<void> {
 const shown = (name: string, encoding: "utf8" | "latin1"): string =>
   encoding === "utf8" ? name : Buffer.from(name, "latin1").toString("utf8");
 
-type Look<T> = (path: string | Buffer) => Promise<T>;
-type Search = <T>(
+/** What there is under the names of a line, hashed; with algorithm null only its size. Undefined: nothing. */
+type Search = (
   line: Extract<SumsLine, { entry: SumsEntry }>,
-  look: Look<T>,
-) => Promise<{ readonly path: string; readonly found: T } | undefined>;
+  algorithm: SumsAlgorithm | null,
+) => Promise<(HashAnswer & { readonly path: string }) | undefined>;
 
-/** Runs `look` on the first reading of a name that is there. Other failures than absence are thrown as `disk-…`. */
-function createSearch(folder: string): Search {
+function createSearch(folder: string, threads: HashThreads): Search {
   const siblings = createSiblings();
-  const attempt = async <T>(path: string | Buffer, look: Look<T>): Promise<{ found: T } | undefined> => {
-    try {
-      return { found: await look(path) };
-    } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code;
-      if (code === "ENOENT" || code === "ENOTDIR" || code === "ENAMETOOLONG") return undefined;
-      return onDisk({ operation: "read", path: path.toString() }, () => Promise.reject(error));
-    }
-  };
-  return async ({ entry, encoding }, look) => {
-    for (const name of entry.names) {
-      const path =
-        encoding === "utf8"
-          ? join(folder, name)
-          : Buffer.concat([Buffer.from(`${folder}/`), Buffer.from(name, "latin1")]);
-      const hit = await attempt(path, look);
-      if (hit) return { path: shown(name, encoding), ...hit };
-    }
+  return async ({ entry: { names }, encoding }, algorithm) => {
+    const paths = names.map((name) =>
+      encoding === "utf8"
+        ? join(folder, name)
+        : Buffer.concat([Buffer.from(`${folder}/`), Buffer.from(name, "latin1")]),
+    );
+    const hit = await threads.ask(paths, algorithm);
+    if (hit !== null) return { ...hit, path: shown(names[hit.index]!, encoding) };
     if (encoding === "latin1") return undefined;
-    for (const name of entry.names) {
-      const other = await siblings(folder, name);
-      const hit = other === undefined ? undefined : await attempt(join(folder, other), look);
-      if (hit) return { path: other!, ...hit };
+    for (const name of names) {
+      const path = await siblings(folder, name);
+      const other = path === undefined ? null : await threads.ask([join(folder, path)], algorithm);
+      if (other !== null) return { ...other, path: path! };
     }
     return undefined;
   };
@@ -259,133 +258,74 @@ function createSiblings(): (folder: string, name: string) => Promise<string | un
   };
 }
 
-async function sizeOf(path: string | Buffer): Promise<number> {
-  const facts = await stat(path);
-  return facts.isFile() ? facts.size : 0;
-}
-
-/**
- * Hashes whole files of any name (paths that are no UTF-8 are Buffers), following links, a bounded number at once.
- * Unlike `hashFile` it tells the bytes as they pass and throws plain fs errors, for the caller to tell absence.
- */
-function createFileHasher(onBytes: (bytes: number) => void = () => {}) {
-  const spare: Buffer[] = [];
-  const take = (): Buffer => spare.pop() ?? Buffer.allocUnsafeSlow(READ_BYTES);
-  return async (
-    path: string | Buffer,
-    algorithm: SumsAlgorithm,
-    signal: AbortSignal,
-  ): Promise<{ hex: string; sizeBytes: number }> => {
-    // Windows has no O_NONBLOCK; without it a named pipe would hold us until somebody writes to it.
-    const { O_NONBLOCK = 0 }: { O_NONBLOCK?: number } = constants;
-    const file = await open(path, constants.O_RDONLY | O_NONBLOCK);
-    let full = take();
-    let filling = take();
-    try {
-      if (!(await file.stat()).isFile())
-        throw new RunError("disk-error", `${path}: it is no regular file`, { at: { operation: "read" } });
-      const hash = createHash(algorithm);
-      const read = async (): Promise<number> => (await file.read(filling, 0, filling.length, null)).bytesRead;
-      let sizeBytes = 0;
-      for (let bytes = await read(); bytes > 0; ) {
-        [full, filling] = [filling, full];
-        // The disk fills one buffer while the other is hashed.
-        const next = read();
-        hash.update(full.subarray(0, bytes));
-        sizeBytes += bytes;
-        onBytes(bytes);
-        bytes = await next;
-        signal.throwIfAborted();
-      }
-      return { hex: hash.digest("hex"), sizeBytes };
-    } finally {
-      spare.push(full, filling);
-      await file.close();
-    }
-  };
-}
-
-function createProgress(report: (progress: SumsProgress) => void, monotonicMs: () => number) {
-  let total = { files: 0, bytes: 0 };
-  let done = { files: 0, bytes: 0 };
-  let startedMs: number | undefined;
-  let toldMs = Number.NEGATIVE_INFINITY;
-  const tell = (nowMs: number): void => {
+function createProgress(
+  report: (progress: SumsProgress) => void,
+  monotonicMs: () => number,
+  threads: HashThreads,
+) {
+  let totalFiles = 0;
+  let totalBytes = 0;
+  let doneFiles = 0;
+  let startedMs = 0;
+  let toldMs = 0;
+  // Bytes pass in the threads, so a timer asks them: one large file has no other event until its end.
+  let timer: NodeJS.Timeout | undefined;
+  const tell = (nowMs: number, ended: boolean): void => {
     toldMs = nowMs;
-    const seconds = (nowMs - (startedMs ?? nowMs)) / 1000;
-    const bytesPerSecond = seconds > 0 ? done.bytes / seconds : 0;
-    const leftBytes = Math.max(0, total.bytes - done.bytes);
-    report({
-      doneFiles: done.files,
-      totalFiles: total.files,
-      doneBytes: done.bytes,
-      totalBytes: total.bytes,
-      bytesPerSecond,
-      etaSeconds: leftBytes === 0 ? 0 : bytesPerSecond > 0 ? leftBytes / bytesPerSecond : null,
-    });
+    const { doneBytes } = threads;
+    const seconds = (nowMs - startedMs) / 1000;
+    const bytesPerSecond = seconds > 0 ? doneBytes / seconds : 0;
+    const leftBytes = Math.max(0, totalBytes - doneBytes);
+    const etaSeconds = ended ? 0 : bytesPerSecond > 0 ? leftBytes / bytesPerSecond : null;
+    report({ doneFiles, totalFiles, doneBytes, totalBytes, bytesPerSecond, etaSeconds });
   };
-  const step = (): void => {
+  const tellNowAndThen = (): void => {
     const nowMs = monotonicMs();
-    startedMs ??= nowMs;
-    if (nowMs - toldMs >= PROGRESS_EVERY_MS) tell(nowMs);
+    if (nowMs - toldMs >= PROGRESS_EVERY_MS) tell(nowMs, false);
   };
   return {
     expect(bytes: number): void {
-      total = { files: total.files + 1, bytes: total.bytes + bytes };
+      totalFiles += 1;
+      totalBytes += bytes;
     },
-    bytes(bytes: number): void {
-      startedMs ??= monotonicMs();
-      done = { ...done, bytes: done.bytes + bytes };
-      step();
+    begin(): void {
+      startedMs = monotonicMs();
+      tell(startedMs, false);
+      timer = setInterval(tellNowAndThen, PROGRESS_EVERY_MS);
     },
     file(): void {
-      done = { ...done, files: done.files + 1 };
-      step();
+      doneFiles += 1;
+      tellNowAndThen();
     },
-    end: (): void => tell(monotonicMs()),
+    end: (): void => tell(monotonicMs(), true),
+    stop: (): void => clearInterval(timer),
   };
 }
 
 /**
- * `work` on each input, `jobs` at once, results in the order of the input. At most `jobs * WINDOW` results wait for an
- * earlier one. When it fails, is stopped early or `signal` aborts, begun work is told so by its own signal and awaited.
+ * `work` on each input, `window` of them at once, results in the order of the input. What is begun when this stops
+ * early is left to its owner.
  */
 async function* mapInOrder<T, R>(
   input: AsyncIterable<T>,
-  jobs: number,
-  signal: AbortSignal | undefined,
-  work: (value: T, stop: AbortSignal) => Promise<R>,
+  window: number,
+  work: (value: T) => Promise<R>,
 ): AsyncGenerator<R> {
-  const stopping = new AbortController();
-  const stop = signal ? AbortSignal.any([signal, stopping.signal]) : stopping.signal;
-  const begun: Promise<R>[] = [];
-  const waiting: (() => void)[] = [];
-  let running = 0;
-  const run = async (value: T): Promise<R> => {
-    if (running >= jobs) await new Promise<void>((resolve) => waiting.push(resolve));
-    else running += 1;
-    try {
-      stop.throwIfAborted();
-      return await work(value, stop);
-    } finally {
-      const next = waiting.shift();
-      if (next) next();
-      else running -= 1;
-    }
-  };
-  try {
-    for await (const value of input) {
-      const result = run(value);
-      // It is awaited in its turn, which may be after it failed.
-      result.catch(() => {});
-      begun.push(result);
-      if (begun.length >= jobs * WINDOW) yield await begun.shift()!;
-    }
-    while (begun.length > 0) yield await begun.shift()!;
-  } finally {
-    stopping.abort();
-    await Promise.allSettled(begun);
+  let begun: Promise<R>[] = [];
+  let next = 0;
+  for await (const value of input) {
+    const result = work(value);
+    // It is awaited in its turn, which may be after it failed.
+    result.catch(() => {});
+    begun.push(result);
+    if (begun.length - next < window) continue;
+    yield await begun[next]!;
+    next += 1;
+    if (next < window) continue;
+    begun = begun.slice(next);
+    next = 0;
   }
+  for (; next < begun.length; next += 1) yield await begun[next]!;
 }
 
 export interface WriteSumsOptions {
@@ -407,16 +347,19 @@ export interface WriteSumsOptions {
  */
 export async function writeSums(options: WriteSumsOptions): Promise<{ readonly files: number }> {
   const { folder, algorithm, signal, to, jobs = DEFAULT_JOBS } = options;
-  const hashFile = createFileHasher();
+  const threads = openHashThreads(jobs);
+  const stop = (): Promise<void> => threads.close(signal?.reason);
+  signal?.addEventListener("abort", stop, { once: true });
   let files = 0;
   let scratch: string | undefined;
-  const lines = mapInOrder(options.files, jobs, signal, async ({ path, digest }, stop) => {
-    const at = { operation: "read", path: join(folder, path) };
-    const hex = digest?.startsWith(`${algorithm}:`)
-      ? digest.slice(algorithm.length + 1)
-      : (await onDisk(at, () => hashFile(at.path, algorithm, stop))).hex;
+  const lines = mapInOrder(options.files, jobs * WINDOW, async ({ path, digest }) => {
     files += 1;
-    return JSON.stringify([path, hex]);
+    if (digest?.startsWith(`${algorithm}:`))
+      return JSON.stringify([path, digest.slice(algorithm.length + 1)]);
+    const at = { operation: "read", path: join(folder, path) };
+    const answer = await threads.ask([at.path], algorithm);
+    if (answer === null) throw new RunError("disk-error", `${at.path}: it does not exist`, { at });
+    return JSON.stringify([path, answer.hex]);
   });
   async function* sorted(): AsyncGenerator<string> {
     const key = (line: string): string => (JSON.parse(line) as [string, string])[0];
@@ -431,8 +374,11 @@ export async function writeSums(options: WriteSumsOptions): Promise<{ readonly f
     }
   }
   try {
+    signal?.throwIfAborted();
     await writeFileDurably(to, sorted());
   } finally {
+    signal?.removeEventListener("abort", stop);
+    await threads.close();
     if (scratch !== undefined) await rm(scratch, { recursive: true, force: true });
   }
   return { files };
