@@ -12,8 +12,9 @@ const stamp = (ms: number): string => new Date(ms).toISOString().slice(0, 19).re
 export function archiveDates(seriesInstanceUid: string): { submittedAt: string; releasedAt: string } {
   const submittedMs = FIRST_DAY_MS + (hash32(`submitted ${seriesInstanceUid}`) % SPAN_SECONDS) * 1000;
   const chance = hash32(`released ${seriesInstanceUid}`);
-  const delayMs = chance % 4 === 0 ? ((chance >>> 2) % (90 * 86_400)) * 1000 : 0;
-  return { submittedAt: stamp(submittedMs), releasedAt: stamp(submittedMs + delayMs) };
+  const submittedAt = stamp(submittedMs);
+  if (chance % 4 !== 0) return { submittedAt, releasedAt: submittedAt };
+  return { submittedAt, releasedAt: stamp(submittedMs + ((chance >>> 2) % (90 * 86_400)) * 1000) };
 }
 
 export const CC_BY_3 = {

@@ -78,6 +78,11 @@ function encodeElements(elements: readonly DicomElement[]): Buffer[] {
   return chunks;
 }
 
+/** One element as it stands in a file. */
+export function encodeDicomElement(element: DicomElement): Buffer {
+  return Buffer.concat(encodeElements([element]));
+}
+
 /**
  * Everything of a file that comes before the value of its pixel data: preamble, meta group, data set and, when
  * `pixels` is given, the head of the Pixel Data element announcing that many bytes (must be even, below 4 GiB).

@@ -90,10 +90,14 @@ function planeElements({ kind, frameOfReferenceUid }: PhantomSeriesFacts, index:
     [0x00201041, "DS", (index * SLICE_MM).toFixed(1)],
     ...pixelModule(16),
     [0x00280030, "DS", `${PIXEL_MM}\\${PIXEL_MM}`],
-    [0x00281052, "DS", isCt ? "-1024" : "0"],
-    [0x00281053, "DS", "1"],
-    [0x00281054, "LO", isCt ? "HU" : "US"],
   ];
+  if (kind !== "mr") {
+    elements.push(
+      [0x00281052, "DS", isCt ? "-1024" : "0"],
+      [0x00281053, "DS", "1"],
+      [0x00281054, "LO", isCt ? "HU" : "US"],
+    );
+  }
   if (isCt) elements.push([0x00180060, "DS", "120"], [0x00281050, "DS", "40"], [0x00281051, "DS", "400"]);
   if (kind === "mr") {
     elements.push(
