@@ -171,12 +171,22 @@ function findStart(bytes: Uint8Array): number | undefined {
   return group === 0x0002 || group === 0x0008 ? 0 : undefined;
 }
 
+/** Without padding. By hand: a pattern for trailing blanks takes quadratic time on hostile ones. */
+function unpadded(text: string): string | null {
+  const isPadding = (at: number): boolean => text[at] === " " || text[at] === "\0";
+  let start = 0;
+  let end = text.length;
+  while (start < end && isPadding(start)) start++;
+  while (end > start && isPadding(end - 1)) end--;
+  return text.slice(start, end) || null;
+}
+
 function ascii(span: Span | undefined): string | null {
   if (!span || span.length === 0) return null;
   const end = span.start + Math.min(span.length, VALUE_LIMIT_BYTES);
   let text = "";
   for (let at = span.start; at < end; at++) text += String.fromCharCode(span.bytes[at] ?? 0);
-  return text.replace(/^[ \0]+|[ \0]+$/g, "") || null;
+  return unpadded(text);
 }
 
 function readHead(bytes: Uint8Array, untilTag?: string): Head | undefined {
@@ -247,7 +257,7 @@ export function parseDicomHeader(bytes: Uint8Array): DicomHeader | undefined {
     const span = spans.get(tag);
     if (!span || span.length === 0) return null;
     const value = span.bytes.subarray(span.start, span.start + Math.min(span.length, VALUE_LIMIT_BYTES));
-    return decodeDicomText(value, characterSet).replace(/^[ \0]+|[ \0]+$/g, "") || null;
+    return unpadded(decodeDicomText(value, characterSet));
   };
   const block = ctpBlock(spans);
   const ctp = (element: number): string | null =>
