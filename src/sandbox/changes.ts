@@ -45,6 +45,8 @@ export function parseSeriesChange(input: unknown): SeriesChange {
 }
 
 interface Patch {
+  /** Of the latest change. */
+  number: number;
   withdrawn: boolean;
   fields: { -readonly [K in keyof SandboxSeries]?: SandboxSeries[K] };
   instances?: readonly SandboxInstance[];
@@ -53,34 +55,34 @@ interface Patch {
 export class ChangedDataset implements Dataset {
   #base: Dataset;
   #patches = new Map<string, Patch>();
-  #version = 0;
+  #generation = 0;
+  #changes = 0;
 
   constructor(base: Dataset) {
     this.#base = base;
   }
 
-  /** Grows with each change, so that replies built before it can be told. */
-  get version(): number {
-    return this.#version;
+  /** Text that is another one after each change of the series, so that replies built before can be told. */
+  revisionOf(seriesInstanceUid: string): string {
+    return `${this.#generation}.${this.#patches.get(seriesInstanceUid)?.number ?? 0}`;
   }
 
   /** Undo every change; with `base`, go on with other data. */
   reset(base: Dataset = this.#base): void {
+    if (base !== this.#base) this.#generation++;
     this.#base = base;
     this.#patches.clear();
-    this.#version++;
   }
 
   /** Throws an Error when the series or the image does not exist. */
   apply(change: SeriesChange): void {
     const base = this.#base.find(change.uid);
     if (base === undefined) throw new Error(`there is no series ${change.uid} in the data`);
-    this.#version++;
     if (change.change === "restore") {
       this.#patches.delete(change.uid);
       return;
     }
-    const patch = this.#patches.get(change.uid) ?? { withdrawn: false, fields: {} };
+    const patch = this.#patches.get(change.uid) ?? { number: 0, withdrawn: false, fields: {} };
     const now = this.#patched(base, patch);
     const instances = now.instances();
     switch (change.change) {
@@ -122,6 +124,7 @@ export class ChangedDataset implements Dataset {
         break;
       }
     }
+    patch.number = ++this.#changes;
     this.#patches.set(change.uid, patch);
   }
 

@@ -76,6 +76,7 @@ export interface ControlParts {
   readonly dataset: ChangedDataset;
   readonly deck: FaultDeck;
   readonly log: RequestLog;
+  readonly elsewhereLog: RequestLog;
   readonly tokens: TokenRules;
   readonly standIns: readonly StandIn[];
   /** Data for a seed, when the data are the built-in ones. */
@@ -88,12 +89,13 @@ export interface ControlParts {
 export const TOKEN_TTL_SECONDS = 7200;
 
 export function createControl(parts: ControlParts): SandboxControl {
-  const { dataset, deck, log, tokens, standIns } = parts;
+  const { dataset, deck, log, elsewhereLog, tokens, standIns } = parts;
   let seed = parts.startSeed;
   const reset = (base?: Dataset): void => {
     deck.set([], seed);
     dataset.reset(base);
     log.clear();
+    elsewhereLog.clear();
     tokens.ttlSeconds = TOKEN_TTL_SECONDS;
     tokens.generation++;
     for (const standIn of standIns) standIn.reset();

@@ -60,12 +60,14 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   const tokens = { ttlSeconds: TOKEN_TTL_SECONDS, generation: 1 };
   const deck = new FaultDeck(seed);
   const log = new RequestLog();
+  const elsewhereLog = new RequestLog();
   const world = { dataset, user, password, tokens, precompute };
   const standIns = await Promise.all(STAND_INS.map((open) => open(world)));
   const control = createControl({
     dataset,
     deck,
     log,
+    elsewhereLog,
     tokens,
     standIns,
     dataFor: builtIn ? buildPhantoms : undefined,
@@ -74,7 +76,6 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   });
 
   const startedAt = performance.now();
-  const elsewhereLog = new RequestLog();
   const elsewhereServer = createServer((request, response) => {
     void receive(request, elsewhereLog, startedAt)
       .then(async ({ seen }) => {
@@ -158,7 +159,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     },
     async close() {
       await Promise.all([server, elsewhereServer].map(shut));
-      for (const standIn of standIns) standIn.reset();
+      for (const standIn of standIns) standIn.close?.();
     },
   };
 }

@@ -53,8 +53,10 @@ export interface StandIn {
   archives(origin: string): readonly SandboxArchive[];
   /** The route that answers this request, or undefined when the path is not of this stand-in. Without side effects. */
   route(request: SandboxRequest): Route | undefined;
-  /** Forget sessions, tokens and kept replies. */
+  /** Forget sessions and tokens. */
   reset(): void;
+  /** Give up what is kept on disk. */
+  close?(): void;
   /** Finished replies are built and kept; only when the sandbox was started with `precompute`. */
   precompute?(seriesInstanceUids: Iterable<string>): Promise<void>;
 }
@@ -68,8 +70,8 @@ export interface TokenRules {
 
 /** What the server gives to each stand-in. */
 export interface World {
-  /** The data with all changes made at the control door; `version` grows with each change. */
-  readonly dataset: Dataset & { readonly version: number };
+  /** The data with all changes made at the control door; `revisionOf` differs after a change of that series. */
+  readonly dataset: Dataset & { revisionOf(seriesInstanceUid: string): string };
   readonly user: string;
   readonly password: string;
   readonly tokens: Readonly<TokenRules>;

@@ -107,8 +107,7 @@ export async function send(response: ServerResponse, reply: Reply, fault?: Fault
     if (response.destroyed || response.writableEnded) return false;
     const size = typeof chunk === "string" ? Buffer.byteLength(chunk) : chunk.byteLength;
     bytes += size;
-    if (!response.write(chunk))
-      await Promise.race([once(response, "drain"), once(response, "close")]).catch(() => {});
+    if (!response.write(chunk)) await drained(response);
     return !response.destroyed;
   };
   const started = performance.now();
@@ -136,6 +135,19 @@ export async function send(response: ServerResponse, reply: Reply, fault?: Fault
   }
   response.end();
   return sent("complete");
+}
+
+/** Until the socket takes more, or is gone. */
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      response.off("drain", done);
+      response.off("close", done);
+      resolve();
+    };
+    response.once("drain", done);
+    response.once("close", done);
+  });
 }
 
 /** Wait, but not longer than anybody listens. */

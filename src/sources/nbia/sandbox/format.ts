@@ -22,6 +22,9 @@ export type Row = readonly Cell[];
 /** `"pause"` between rows: nothing was found for a while, others may have their turn. */
 export type Rows = AsyncIterable<Row>;
 
+/** Rows are sent in pieces of about this length. */
+const CHUNK_CHARACTERS = 65_536;
+
 const SERVER_SENTENCE = "Server was not able to process your request";
 
 /** The fixed sentence of the catch-all mapper, with the exception's message (restAPI/, `Throwable` mapper). */
@@ -63,31 +66,28 @@ export async function formatRows(
   if (form.disposition !== undefined) headers["Content-Disposition"] = form.disposition;
 
   async function* text(form: Format, row: Row): AsyncIterable<string> {
-    let buffer = form.head + form.row(row, 0);
-    for (let index = 1; ; index++) {
-      const next = await iterator.next();
-      if (next.done) break;
-      buffer += form.row(next.value, index);
-      if (buffer.length < 65_536) continue;
-      yield buffer;
-      buffer = "";
+    try {
+      let buffer = form.head + form.row(row, 0);
+      for (let index = 1; ; index++) {
+        const next = await iterator.next();
+        if (next.done) break;
+        buffer += form.row(next.value, index);
+        if (buffer.length < CHUNK_CHARACTERS) continue;
+        yield buffer;
+        buffer = "";
+      }
+      yield buffer + form.tail;
+    } finally {
+      await iterator.return?.();
     }
-    yield buffer + form.tail;
   }
   const body = text(form, first.value);
-  // Jersey keeps 8 KiB before it commits the head: shorter replies have a Content-Length.
   const chunks = body[Symbol.asyncIterator]();
   const start = await chunks.next();
   if (start.done) return NOTHING;
-  if (start.value.length < 65_536) {
-    if (start.value.length <= 8192) return { status: 200, headers, body: start.value };
-    return { status: 200, headers, body: asyncOnce(start.value) };
-  }
-  return { status: 200, headers, body: continued(start.value, chunks) };
-}
-
-async function* asyncOnce(text: string): AsyncIterable<string> {
-  yield text;
+  // Jersey keeps 8 KiB before it commits the head: shorter replies have a Content-Length.
+  const short = start.value.length <= 8192;
+  return { status: 200, headers, body: short ? start.value : continued(start.value, chunks) };
 }
 
 async function* continued(first: string, rest: AsyncIterator<string>): AsyncIterable<string> {
