@@ -10,6 +10,7 @@ import { createHash } from "node:crypto";
 import { RunError } from "../errors.ts";
 import type { Digest } from "../lib/digest.ts";
 import type { Row } from "./item.ts";
+import type { Place } from "./place.ts";
 
 export const RECEIPTS_KIND = "gantry-receipts";
 export const RECEIPTS_VERSION = 1;
@@ -41,6 +42,8 @@ export interface ReceiptBody {
   readonly proof: readonly string[];
   /** The announcement that the bytes contradict although every digest is right; else null. */
   readonly disputed: string | null;
+  /** Where the plan put it; kept for ever, so that a path never changes. */
+  readonly place: Place;
   readonly files: readonly StoredFile[];
   /** For `damaged`: the paths whose bytes are wrong or missing. Else empty. */
   readonly damaged: readonly string[];
@@ -66,6 +69,7 @@ export function formatReceipt(body: ReceiptBody): { line: string; receipt: Recei
     tookMs,
     proof,
     disputed,
+    place,
     files,
     damaged,
     facts,
@@ -81,6 +85,7 @@ export function formatReceipt(body: ReceiptBody): { line: string; receipt: Recei
     tookMs,
     proof,
     disputed,
+    place,
     files,
     damaged,
     facts,

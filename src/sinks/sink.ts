@@ -4,18 +4,8 @@
  */
 import type { Digest } from "../lib/digest.ts";
 import type { Item } from "../model/item.ts";
+import type { Place } from "../model/place.ts";
 import type { StoredFile } from "../model/receipt.ts";
-import type { SafePath } from "../model/safe-path.ts";
-
-/** Where an item goes, fixed by the plan. */
-export interface Place {
-  /** Folder of the item, relative to the target; null for the target itself. */
-  readonly folder: SafePath | null;
-  /** Name of the item's only file, as it shall be stored; null when the item is a folder of files. */
-  readonly file: string | null;
-  /** Put before each file's name (a flat layout keeps series apart by it). */
-  readonly prefix: string;
-}
 
 export interface Written {
   readonly name: string;

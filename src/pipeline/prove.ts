@@ -1,0 +1,86 @@
+/**
+ * The proof of one item: what arrived against what the archive vouches for. Pure.
+ *
+ * | archive says        | bytes say            | verdict                                              |
+ * |---------------------|----------------------|------------------------------------------------------|
+ * | digest of each file | all equal            | `md5` (or what it is) is proved                      |
+ * | digest of each file | one differs          | proof-digest                                         |
+ * | digest of each file | a file without one   | proof-digest: not of this item                       |
+ * | digest of each file | a file did not come  | proof-count                                          |
+ * | count, size         | equal                | `count`, `size` are proved                           |
+ * | count, size         | differ, digests right| a contradiction: the archive's own list settles it   |
+ * | count, size         | differ, no digests   | proof-count, proof-size                              |
+ */
+import { type ErrorCode, RunError } from "../errors.ts";
+import { type Digest, digestAlgorithm } from "../lib/digest.ts";
+
+export interface ArrivedFile {
+  readonly name: string;
+  readonly bytes: number;
+  readonly digest: Digest;
+}
+
+export interface Claims {
+  readonly digests: ReadonlyMap<string, Digest> | null;
+  readonly files: number | null;
+  readonly bytes: number | null;
+}
+
+export interface Proof {
+  /** What is proved, strongest first. */
+  readonly proved: readonly string[];
+  /** An announced count or size that the bytes contradict although every digest is right. */
+  readonly contradiction: { readonly code: ErrorCode; readonly sentence: string } | null;
+}
+
+/** Throws `proof-digest`, `proof-count`, `proof-size`. */
+export function prove(arrived: readonly ArrivedFile[], claims: Claims): Proof {
+  const proved: string[] = [];
+  if (claims.digests) {
+    const missing = new Set(claims.digests.keys());
+    const algorithms = new Set<string>();
+    for (const file of arrived) {
+      const claimed = claims.digests.get(file.name);
+      if (claimed === undefined) {
+        throw new RunError(
+          "proof-digest",
+          `${file.name} came, but the archive's checksum list does not name it`,
+        );
+      }
+      if (claimed !== file.digest) {
+        throw new RunError(
+          "proof-digest",
+          `${file.name} is not what the archive vouches for (${claimed}, but ${file.digest} came)`,
+        );
+      }
+      missing.delete(file.name);
+      algorithms.add(digestAlgorithm(claimed));
+    }
+    const [first] = missing;
+    if (first !== undefined) {
+      throw new RunError(
+        "proof-count",
+        `${missing.size} files did not come although the checksum list names them, first ${first}`,
+      );
+    }
+    proved.push(...[...algorithms].sort());
+  }
+  let contradiction: Proof["contradiction"] = null;
+  const compare = (what: string, code: ErrorCode, claimed: number | null, real: number): void => {
+    if (claimed === null) return;
+    if (claimed === real) proved.push(what);
+    else contradiction ??= { code, sentence: `the archive announces ${what} ${claimed}, but ${real} came` };
+  };
+  compare("count", "proof-count", claims.files, arrived.length);
+  compare(
+    "size",
+    "proof-size",
+    claims.bytes,
+    arrived.reduce((sum, file) => sum + file.bytes, 0),
+  );
+  if (contradiction && !claims.digests) {
+    const { code, sentence } = contradiction as NonNullable<Proof["contradiction"]>;
+    throw new RunError(code, sentence);
+  }
+  return { proved, contradiction };
+}

@@ -1,0 +1,115 @@
+/** From questions to items: listed, filtered, sorted by id, each once. */
+import { ExternalSort } from "../lib/external-sort.ts";
+import type { Item } from "../model/item.ts";
+import type { Filters, Query } from "../model/query.ts";
+import { formatItem, parseItem } from "../model/selection.ts";
+import type { ListOptions, Source, SourceContext } from "../sources/source.ts";
+import { buildFilter, checkFilters, patientKey } from "./filter.ts";
+
+export interface SelectOptions extends ListOptions {
+  /** For temporary files when the items do not fit in memory. */
+  readonly folder: () => Promise<string>;
+  /** Told now and then how many items were found. */
+  readonly onFound?: (items: number) => void;
+}
+
+/** Resolves the names of queries. Throws `unknown-name`, `unsupported-filter`. */
+export async function resolveQueries(
+  source: Source,
+  paths: readonly (readonly string[])[],
+  filters: Filters,
+  context: SourceContext,
+): Promise<Query[]> {
+  checkFilters(filters, source.capabilities, source.archive);
+  const queries: Query[] = [];
+  for (const path of paths) queries.push(await source.resolve({ path, filters }, context));
+  return queries;
+}
+
+/** The items of resolved queries that share their filters. */
+export async function* selectItems(
+  source: Source,
+  queries: readonly Query[],
+  options: SelectOptions,
+  context: SourceContext,
+): AsyncGenerator<Item> {
+  const filters = queries[0]?.filters;
+  if (!filters) return;
+  async function* listed(): AsyncGenerator<Item> {
+    for (const query of queries) yield* source.list(query, options, context);
+  }
+  yield* sortItems(listed(), filters, source, options);
+}
+
+/** The items of ready paths, e.g. of a `.tcia` file. */
+export async function* lookupItems(
+  source: Source,
+  paths: AsyncIterable<readonly string[]>,
+  filters: Filters,
+  options: SelectOptions,
+  context: SourceContext,
+): AsyncGenerator<Item> {
+  checkFilters(filters, source.capabilities, source.archive);
+  yield* sortItems(source.lookup(paths, context), filters, source, options);
+}
+
+/** Filters and sorts; of items with one id the first is kept. An unknown item passes every filter: it must be told. */
+async function* sortItems(
+  items: AsyncIterable<Item>,
+  filters: Filters,
+  source: Source,
+  options: SelectOptions,
+): AsyncGenerator<Item> {
+  const passes = buildFilter(filters, source.capabilities);
+  const patients = filters.limitPatients === null ? null : new FirstKeys(filters.limitPatients);
+  const sorter = new ExternalSort({ folder: options.folder, unique: true });
+  try {
+    let found = 0;
+    for await (const item of items) {
+      if (!item.unknown && !passes(item)) continue;
+      if (!item.unknown) patients?.add(patientKey(item.labels, source.capabilities));
+      await sorter.push(item.id, formatItem(item));
+      found += 1;
+      if (found % 1000 === 0) options.onFound?.(found);
+    }
+    let left = filters.limit ?? Number.POSITIVE_INFINITY;
+    for await (const line of sorter.sorted()) {
+      if (left <= 0) return;
+      const item = parseItem(line);
+      if (patients && !item.unknown && !patients.has(patientKey(item.labels, source.capabilities))) continue;
+      left -= 1;
+      yield item;
+    }
+  } finally {
+    await sorter.close();
+  }
+}
+
+/** The first `limit` distinct keys in sorted order, of any number seen, in memory for `limit` of them. */
+class FirstKeys {
+  readonly #limit: number;
+  #keys: string[] = [];
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  add(key: string): void {
+    const last = this.#keys.at(-1);
+    if (this.#keys.length >= this.#limit && last !== undefined && key >= last) return;
+    let low = 0;
+    let high = this.#keys.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#keys[middle] as string) < key) low = middle + 1;
+      else high = middle;
+    }
+    if (this.#keys[low] === key) return;
+    this.#keys.splice(low, 0, key);
+    if (this.#keys.length > this.#limit) this.#keys.pop();
+  }
+
+  has(key: string): boolean {
+    return this.#keys.includes(key);
+  }
+}

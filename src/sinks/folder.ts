@@ -1,0 +1,333 @@
+/**
+ * Loose files in a folder. Everything of an item is written and synced out of sight, then renamed into place:
+ * a fresh folder by one rename, files of a folder that exists one by one.
+ */
+import { randomBytes } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { RunError } from "../errors.ts";
+import { createHasher, type Digest, digestAlgorithm, hashFile } from "../lib/digest.ts";
+import { ensureFolder, onDisk, syncFolder, writeAll } from "../lib/durable-file.ts";
+import { compareKeys } from "../lib/external-sort.ts";
+import { readSopInstanceUid } from "../model/dicom.ts";
+import type { Item } from "../model/item.ts";
+import { filePath, type Place } from "../model/place.ts";
+import type { StoredFile } from "../model/receipt.ts";
+import { foldPath, markedPath, type SafePath } from "../model/safe-path.ts";
+import type { ItemWriter, Sink, Written } from "./sink.ts";
+
+export interface FolderSinkOptions {
+  /** Absolute path of the target folder. */
+  readonly dir: string;
+  /** For unfinished data, on the same file system as `dir`; this run's own. */
+  readonly partial: string;
+  /** For unfinished data elsewhere (`--scratch`); finished items are copied to `partial`, proved and renamed. */
+  readonly scratch: string | null;
+  /** Where files go that are in the way; this run's own. */
+  readonly quarantine: string;
+}
+
+const HEAD_BYTES = 64 * 1024;
+/** Syncs that may be under way for one item while its next files are written. */
+const SYNCS = 16;
+
+interface Pending {
+  readonly name: string;
+  /** Where it lies until the commit. */
+  readonly temp: string;
+  readonly bytes: number;
+  readonly digest: Digest;
+  mtimeMs: number;
+}
+
+export function createFolderSink(options: FolderSinkOptions): Sink {
+  let count = 0;
+  return {
+    begin: async (_item: Item, place: Place) => {
+      count += 1;
+      return FolderWriter.begin(options, place, `${count}`);
+    },
+    close: async () => {
+      await rm(options.partial, { recursive: true, force: true });
+      if (options.scratch) await rm(options.scratch, { recursive: true, force: true });
+    },
+  };
+}
+
+class FolderWriter implements ItemWriter {
+  readonly #options: FolderSinkOptions;
+  readonly #place: Place;
+  readonly #folder: string;
+  readonly #localFolder: string;
+  readonly #files: Pending[] = [];
+  readonly #syncs = new Set<Promise<void>>();
+  readonly #names = new Set<string>();
+  #syncFailure: { readonly error: unknown } | null = null;
+
+  private constructor(options: FolderSinkOptions, place: Place, name: string) {
+    this.#options = options;
+    this.#place = place;
+    this.#folder = join(options.scratch ?? options.partial, name);
+    this.#localFolder = join(options.partial, name);
+  }
+
+  static async begin(options: FolderSinkOptions, place: Place, name: string): Promise<FolderWriter> {
+    const writer = new FolderWriter(options, place, name);
+    await onDisk({ operation: "make folder", path: writer.#folder }, () =>
+      mkdir(writer.#folder, { recursive: true }),
+    );
+    return writer;
+  }
+
+  async write(name: string, body: AsyncIterable<Uint8Array>, digest: () => Digest): Promise<Written> {
+    const temp = join(this.#folder, this.#tempName(name));
+    const file = await onDisk({ operation: "create", path: temp }, () => open(temp, "wx"));
+    let bytes = 0;
+    try {
+      for await (const chunk of body) {
+        await onDisk({ operation: "write", path: temp }, () => writeAll(file, chunk));
+        bytes += chunk.length;
+      }
+    } catch (error) {
+      await file.close().catch(() => undefined);
+      throw error;
+    }
+    const pending: Pending = { name, temp, bytes, digest: digest(), mtimeMs: 0 };
+    this.#files.push(pending);
+    await this.#sync(file, pending);
+    return { name, bytes, digest: pending.digest, head: () => readHead(temp) };
+  }
+
+  /** The final name where it is free, so that a fresh folder needs no further rename; else one no file can have. */
+  #tempName(name: string): string {
+    const { folder, file, prefix } = this.#place;
+    const final = filePath(this.#place, name).slice((folder?.length ?? -1) + 1);
+    const key = foldPath(final);
+    const free = file === null && prefix === "" && !final.includes("/") && !this.#names.has(key);
+    this.#names.add(key);
+    // A safe name holds % only before two hex digits.
+    return free ? final : `%part-${this.#files.length}`;
+  }
+
+  /** Syncs and closes behind the writer's back; waits only when too many are under way. */
+  async #sync(file: FileHandle, pending: Pending): Promise<void> {
+    const scratch = this.#options.scratch !== null;
+    const work = onDisk({ operation: "sync", path: pending.temp }, async () => {
+      try {
+        // What lies in scratch is copied and synced at its destination.
+        if (!scratch) await file.sync();
+        pending.mtimeMs = Math.trunc((await file.stat()).mtimeMs);
+      } finally {
+        await file.close();
+      }
+    }).catch((error: unknown) => {
+      this.#syncFailure ??= { error };
+    });
+    const tracked = work.finally(() => this.#syncs.delete(tracked));
+    this.#syncs.add(tracked);
+    if (this.#syncs.size >= SYNCS) await Promise.race(this.#syncs);
+  }
+
+  async commit(
+    replaced: readonly StoredFile[],
+  ): Promise<{ files: readonly StoredFile[]; quarantined: readonly string[] }> {
+    await Promise.all(this.#syncs);
+    if (this.#syncFailure) throw this.#syncFailure.error;
+    if (this.#options.scratch) await this.#copyFromScratch();
+    const paths = await this.#assignPaths();
+    const target =
+      this.#place.folder === null ? this.#options.dir : join(this.#options.dir, this.#place.folder);
+    await this.#refuseLinks(this.#place.folder);
+    const quarantined: string[] = [];
+    if (this.#files.length > 0 && !(await this.#renameWhole(target, paths))) {
+      await this.#renameEach(paths, replaced, quarantined);
+    }
+    const kept = new Set<string>(paths);
+    for (const old of replaced) {
+      if (!kept.has(old.path)) await this.#quarantine(old.path, quarantined);
+    }
+    await rm(this.#localFolder, { recursive: true, force: true });
+    const files = this.#files.map((file, index) => ({
+      path: paths[index] as string,
+      bytes: file.bytes,
+      digest: file.digest,
+      mtimeMs: file.mtimeMs,
+    }));
+    return { files: files.sort((a, b) => compareKeys(a.path, b.path)), quarantined };
+  }
+
+  async abort(): Promise<void> {
+    await Promise.all(this.#syncs);
+    await rm(this.#folder, { recursive: true, force: true }).catch(() => undefined);
+    if (this.#localFolder !== this.#folder) {
+      await rm(this.#localFolder, { recursive: true, force: true }).catch(() => undefined);
+    }
+  }
+
+  /**
+   * Final paths in the order of the files. Where two names may be one file on some file system, the first by
+   * SOP Instance UID (else by name) keeps it and the others are marked.
+   */
+  async #assignPaths(): Promise<SafePath[]> {
+    const paths = this.#files.map((file) => filePath(this.#place, file.name));
+    const groups = new Map<string, number[]>();
+    for (const [index, path] of paths.entries()) {
+      const key = foldPath(path);
+      groups.set(key, [...(groups.get(key) ?? []), index]);
+    }
+    for (const group of groups.values()) {
+      if (group.length === 1) continue;
+      const owners = await Promise.all(
+        group.map(async (index) => {
+          const file = this.#files[index] as Pending;
+          return { index, id: readSopInstanceUid(await readHead(file.temp)) ?? file.name, name: file.name };
+        }),
+      );
+      owners.sort((a, b) => compareKeys(a.id, b.id) || compareKeys(a.name, b.name));
+      for (const owner of owners.slice(1)) {
+        paths[owner.index] = markedPath(paths[owner.index] as SafePath, owner.id, true);
+      }
+    }
+    return paths;
+  }
+
+  /** A fresh item's folder appears by one rename. False when it can't: then files go one by one. */
+  async #renameWhole(target: string, paths: readonly SafePath[]): Promise<boolean> {
+    const { folder, file, prefix } = this.#place;
+    if (folder === null || file !== null || prefix !== "") return false;
+    const names = paths.map((path) => path.slice(folder.length + 1));
+    if (names.some((name) => name.includes("/"))) return false;
+    if (await exists(target)) return false;
+    for (const [index, pending] of this.#files.entries()) {
+      const named = join(this.#localFolder, names[index] as string);
+      if (named === pending.temp) continue;
+      await onDisk({ operation: "rename", path: named }, () => rename(pending.temp, named));
+    }
+    await syncFolder(this.#localFolder);
+    await ensureFolder(dirname(target));
+    await onDisk({ operation: "rename", path: target }, () => rename(this.#localFolder, target));
+    await syncFolder(dirname(target));
+    return true;
+  }
+
+  async #renameEach(
+    paths: readonly SafePath[],
+    replaced: readonly StoredFile[],
+    quarantined: string[],
+  ): Promise<void> {
+    const old = new Set(replaced.map((file) => file.path));
+    const folders = new Set<string>();
+    for (const [index, pending] of this.#files.entries()) {
+      const path = paths[index] as SafePath;
+      const target = join(this.#options.dir, path);
+      folders.add(dirname(target));
+      await this.#refuseLinks(dirname(path) as SafePath);
+      await ensureFolder(dirname(target));
+      if (await exists(target)) {
+        if (old.has(path) || !(await sameContent(target, pending))) await this.#quarantine(path, quarantined);
+      }
+      await onDisk({ operation: "rename", path: target }, () => rename(pending.temp, target));
+    }
+    for (const folder of folders) await syncFolder(folder);
+  }
+
+  async #copyFromScratch(): Promise<void> {
+    await onDisk({ operation: "make folder", path: this.#localFolder }, () =>
+      mkdir(this.#localFolder, { recursive: true }),
+    );
+    for (const [index, pending] of this.#files.entries()) {
+      const temp = join(this.#localFolder, basename(pending.temp));
+      const mtimeMs = await copyProved(pending, temp);
+      this.#files[index] = { ...pending, temp, mtimeMs };
+    }
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  async #quarantine(path: string, quarantined: string[]): Promise<void> {
+    const from = join(this.#options.dir, path);
+    if (!(await exists(from))) return;
+    let to = join(this.#options.quarantine, path);
+    if (await exists(to)) to += `~${randomBytes(4).toString("hex")}`;
+    await ensureFolder(dirname(to));
+    await onDisk({ operation: "move to quarantine", path: from }, () => rename(from, to));
+    await syncFolder(dirname(to));
+    quarantined.push(path);
+  }
+
+  /** No component of the target below its root may be a link: links are never followed out of it. */
+  async #refuseLinks(folder: string | null): Promise<void> {
+    if (folder === null || folder === ".") return;
+    let path = this.#options.dir;
+    for (const segment of folder.split("/")) {
+      path = join(path, segment);
+      const facts = await lstat(path).catch(() => null);
+      if (facts === null) return;
+      if (!facts.isDirectory()) {
+        const what = facts.isSymbolicLink() ? "a symbolic link" : "a file";
+        throw new RunError(
+          "disk-permission",
+          `${path} is ${what} where a folder is needed; nothing is written through it`,
+          {
+            at: { path },
+            hint: "move it away, then run the same command again",
+          },
+        );
+      }
+    }
+  }
+}
+
+/** Removes what a process that died left of its unfinished data. */
+export async function removeLeftovers(folder: string): Promise<void> {
+  const names = await readdir(folder).catch(() => []);
+  for (const name of names) await rm(join(folder, name), { recursive: true, force: true });
+}
+
+async function exists(path: string): Promise<boolean> {
+  return lstat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function sameContent(path: string, pending: Pending): Promise<boolean> {
+  const facts = await lstat(path);
+  if (!facts.isFile() || facts.size !== pending.bytes) return false;
+  return (await hashFile(path, digestAlgorithm(pending.digest))) === pending.digest;
+}
+
+async function copyProved(pending: Pending, to: string): Promise<number> {
+  return onDisk({ operation: "copy from scratch to", path: to }, async () => {
+    const hasher = createHasher(digestAlgorithm(pending.digest));
+    const file = await open(to, "wx");
+    try {
+      for await (const chunk of createReadStream(pending.temp, {
+        highWaterMark: 1 << 20,
+      }) as AsyncIterable<Buffer>) {
+        hasher.update(chunk);
+        await writeAll(file, chunk);
+      }
+      if (hasher.digest() !== pending.digest) {
+        throw new RunError("disk-error", `${pending.temp} changed on the scratch disk after it was proved`);
+      }
+      await file.sync();
+      return Math.trunc((await file.stat()).mtimeMs);
+    } finally {
+      await file.close();
+    }
+  });
+}
+
+async function readHead(path: string): Promise<Uint8Array> {
+  return onDisk({ operation: "read", path }, async () => {
+    const file = await open(path, "r");
+    try {
+      const buffer = Buffer.alloc(HEAD_BYTES);
+      const { bytesRead } = await file.read(buffer, 0, HEAD_BYTES, 0);
+      return buffer.subarray(0, bytesRead);
+    } finally {
+      await file.close();
+    }
+  });
+}
