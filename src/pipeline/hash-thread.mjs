@@ -41,8 +41,8 @@ function hashOf(path, algorithm) {
 /** The first path that is there. */
 function answer({ paths, algorithm }) {
   for (const [index, path] of paths.entries()) {
-    // Paths that are no UTF-8 arrive as bytes.
-    const place = typeof path === "string" ? path : Buffer.from(path);
+    // A path that is no UTF-8 is a Buffer of bytes.
+    const place = typeof path === "string" ? path : Buffer.from(path.latin1, "latin1");
     try {
       if (algorithm !== null) return { index, ...hashOf(place, algorithm) };
       const facts = statSync(place);
@@ -55,14 +55,14 @@ function answer({ paths, algorithm }) {
   return null;
 }
 
-parentPort.on("message", (tasks) => {
+parentPort.on("message", (message) => {
   const answers = [];
   let bytes = 0;
-  for (const task of tasks) {
+  for (const task of JSON.parse(message)) {
     const one = answer(task);
     answers.push(one);
     bytes += task.algorithm === null ? 0 : (one?.sizeBytes ?? 0);
     if (bytes >= BATCH_BYTES) break;
   }
-  parentPort.postMessage(answers);
+  parentPort.postMessage(JSON.stringify(answers));
 });

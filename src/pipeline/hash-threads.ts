@@ -66,9 +66,12 @@ export function openHashThreads(jobs: number): HashThreads {
   const start = (): Thread => {
     const worker = new Worker(new URL("./hash-thread.mjs", import.meta.url), {
       workerData: { doneBytes, stopped },
+      // Its garbage is a batch of short texts; V8's own limits would let each thread grow by tens of megabytes.
+      resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 64 },
     });
     const thread: Thread = { worker, batch: [] };
-    worker.on("message", (replies: readonly (Reply | null)[]) => {
+    worker.on("message", (message: string) => {
+      const replies = JSON.parse(message) as readonly (Reply | null)[];
       const { batch } = thread;
       thread.batch = [];
       for (const [index, reply] of replies.entries()) settle(batch[index]!, reply);
@@ -96,7 +99,7 @@ export function openHashThreads(jobs: number): HashThreads {
       const share = Math.min(MAX_BATCH, Math.ceil((queue.length - next) / (2 * jobs)));
       thread.batch = queue.slice(next, next + share);
       next += share;
-      thread.worker.postMessage(thread.batch.map(({ paths, algorithm }) => ({ paths, algorithm })));
+      thread.worker.postMessage(messageOf(thread.batch));
     }
     if (next > 1024) {
       queue = queue.slice(next);
@@ -126,6 +129,13 @@ export function openHashThreads(jobs: number): HashThreads {
       await Promise.all(threads.map(({ worker }) => worker.terminate()));
     },
   };
+}
+
+/** One text: structured cloning of many small objects costs several times as much as hashing small files. */
+function messageOf(batch: readonly Waiting[]): string {
+  const wire = (path: string | Buffer): string | { latin1: string } =>
+    typeof path === "string" ? path : { latin1: path.toString("latin1") };
+  return JSON.stringify(batch.map(({ paths, algorithm }) => ({ paths: paths.map(wire), algorithm })));
 }
 
 function settle({ paths, resolve, reject }: Waiting, reply: Reply | null): void {

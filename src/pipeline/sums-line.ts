@@ -69,6 +69,9 @@ function entryOf(hex: string, readings: readonly string[], escaped: boolean): Su
     throw bad(`${hex.length} hex digits are no md5, sha1, sha256 or sha512 checksum`);
   const [first, ...others] = escaped ? readings.map(unescapeName) : readings;
   const name = placed(first!);
+  // A list may have millions of lines, and hardly any with a doubt.
+  if (others.every((other) => other === first) && !/^\s|\s$|\\/.test(first!))
+    return { algorithm, hex: hex.toLowerCase(), names: [name] };
   const names = new Set<string>();
   for (const reading of [first!, ...others].flatMap((text) => [text, text.trimEnd()]))
     for (const meant of escaped ? [reading] : [reading, reading.replaceAll("\\", "/")]) {
