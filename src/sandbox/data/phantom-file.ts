@@ -60,7 +60,7 @@ const code = (value: string, scheme: string, meaning: string): readonly DicomEle
 
 /** Height of image `index` of `count`, -0.75 to 0.75: every slice passes through the phantom (half axis 0.81). */
 const heightOf = (index: number, count: number): number =>
-  count < 2 ? 0 : -0.9 + (1.8 * index) / (count - 1);
+  count < 2 ? 0 : -0.75 + (1.5 * index) / (count - 1);
 
 const position = (index: number): string =>
   [-(PHANTOM_SIZE * PIXEL_MM) / 2, -(PHANTOM_SIZE * PIXEL_MM) / 2, index * SLICE_MM].join("\\");

@@ -121,6 +121,23 @@ describe("buildPhantomDataset", () => {
     }
   });
 
+  it("shows the phantom in every slice", async () => {
+    for (const series of all.filter(({ modality }) => modality === "CT" || modality === "MR")) {
+      const count = series.instances().length;
+      for (const index of [0, count - 1]) {
+        const instance = series.instances()[index];
+        if (!instance) continue;
+        const bytes = await bytesOf(instance);
+        // The skull is the only thing as dense as this, in any modality; grain alone stays far below.
+        let brightest = 0;
+        for (let at = bytes.length - 8192; at < bytes.length; at += 2) {
+          brightest = Math.max(brightest, bytes.readUInt16LE(at));
+        }
+        expect(brightest).toBeGreaterThan(800);
+      }
+    }
+  });
+
   it("depends on the seed and on nothing else", async () => {
     const again = [...buildPhantomDataset({ seed: 1 }).series()];
     expect(JSON.stringify(again)).toBe(JSON.stringify(all));
