@@ -2,8 +2,18 @@
 // vitest's own JSON leaves out the reason given to `ctx.skip(reason)`.
 
 import { writeFileSync } from "node:fs";
+import { stripVTControlCharacters } from "node:util";
 
-const text = (error) => String(error?.stack ?? error?.message ?? error);
+/** What a reader needs of an error: its message, the difference, and the line of ours where it happened. */
+function text(error) {
+  const [frame] = String(error?.stack ?? "").match(/^\s+at (?!.*node_modules|.*node:).*$/m) ?? [];
+  const diff = stripVTControlCharacters(error?.diff ?? "")
+    .split("\n")
+    .slice(0, 24);
+  return [`${error?.name ?? "Error"}: ${error?.message ?? error}`, ...diff, frame ?? ""]
+    .filter((line) => line.trim() !== "")
+    .join("\n");
+}
 
 export default class SuiteReport {
   onTestRunEnd(modules, unhandledErrors) {

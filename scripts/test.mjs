@@ -76,7 +76,7 @@ async function suites(name, node, filters) {
       const known = skipped.get(line);
       skipped.set(line, { reason, count: (known?.count ?? 0) + 1 });
     } else {
-      const details = test.errors.map((error) => error.split("\n").slice(0, 8).join("\n")).join("\n");
+      const details = test.errors.join("\n");
       fail(`${where} > ${test.name}`, details === "" ? `ended as ${test.state}` : details);
     }
   }
