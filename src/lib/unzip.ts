@@ -109,7 +109,8 @@ const MAX_NAMES_BYTES = 256 * 1024 * 1024;
 
 /**
  * Entries up to this deflated size are inflated in one synchronous call: setting up a stream costs more than
- * the work itself (measured: 18 µs against 150 µs for 8 KiB), and the event loop is held for well under 1 ms.
+ * the work itself (measured with MD5, 8 KiB files: 26 µs against 98 µs each). The two bounds keep the time that
+ * the event loop is held to a few milliseconds.
  */
 const SMALL_BYTES = 64 * 1024;
 const SMALL_INFLATED_BYTES = 1024 * 1024;
