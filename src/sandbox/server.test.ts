@@ -1,8 +1,9 @@
 import { once } from "node:events";
+import { readFile } from "node:fs/promises";
 import { request as httpRequest, type IncomingHttpHeaders } from "node:http";
 import { inflateRawSync } from "node:zlib";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import type { Fault } from "./faults.ts";
+import { FAULT_KINDS, type Fault, parseFaults } from "./faults.ts";
 import { type Sandbox, startSandbox } from "./server.ts";
 import { tinyDataset } from "./tiny-dataset.ts";
 
@@ -430,6 +431,13 @@ describe("changing the archive", () => {
       "md5hashes.csv",
     ]);
   });
+});
+
+it("every fault kind is documented with an example that parses", async () => {
+  const page = await readFile(new URL("../../docs/sandbox.md", import.meta.url), "utf8");
+  const rows = [...page.matchAll(/^\| `([a-z0-9-]+)` \| .* \| `(\{"kind": .*\})` \|$/gm)];
+  expect(rows.map(([, kind]) => kind).toSorted()).toEqual(FAULT_KINDS.toSorted());
+  for (const [, kind, example] of rows) expect(parseFaults(JSON.parse(example!))).toMatchObject([{ kind }]);
 });
 
 it("closes with transfers under way, and refuses a port that is taken", async () => {

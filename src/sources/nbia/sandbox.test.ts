@@ -424,6 +424,71 @@ describe("images", () => {
   });
 });
 
+describe("the portal's endpoints", () => {
+  it("getManifestText: six lines of head, then the series", async () => {
+    const { headers, text } = await ask("v4/getManifestText", { form: "list=1.2.3.1&list=1.2.3.2" });
+    expect(headers["content-type"]).toBe("application/x-nbia-manifest-file");
+    expect(text.replace(/manifest-\d+/, "manifest-N")).toBe(
+      `downloadServerUrl=${sandbox.url}/nbia-download/servlet/DownloadServlet\nincludeAnnotation=false\n` +
+        "noOfrRetry=4\ndatabasketId=manifest-N.tcia\nmanifestVersion=3.0\nListOfSeriesToDownload=\n1.2.3.1\n1.2.3.2\n",
+    );
+    const all = await ask("v4/getManifestForCollection", { form: "collection=LUNG+CT" });
+    expect(all.text.trimEnd().split("\n")).toHaveLength(6 + 4);
+  });
+
+  it("getSimpleSearch: unions within a type, numbering without gaps, pages", async () => {
+    const search = async (form: string) => JSON.parse((await ask("v4/getSimpleSearch", { form })).text);
+    const both =
+      "criteriaType0=ImageModalityCriteria&value0=ct&criteriaType1=ImageModalityCriteria&value1=MR";
+    const found = await search(`${both}&sortField=subject&sortDirection=descending&start=0&size=1`);
+    expect(found).toMatchObject({
+      totalPatients: 2,
+      resultSet: [{ subjectId: "P2", project: "LUNG CT", totalNumberOfSeries: 1, modalities: ["MR"] }],
+      collections: [{ value: "LUNG CT", count: 2 }],
+    });
+    const gap = "criteriaType0=CollectionCriteria&value0=LUNG+CT&criteriaType2=PatientCriteria&value2=P1";
+    expect(await search(gap)).toMatchObject({ totalPatients: 2 });
+    const dated = "criteriaType0=DateRangeCriteria&fromDate0=01-02-2020&toDate0=01-02-2020";
+    expect(await search(dated)).toMatchObject({ totalPatients: 1 });
+  });
+
+  it("getDicomTags: the elements of the first image; nothing for what is unknown or no DICOM", async () => {
+    expect((await ask("v4/getDicomTags?SeriesUID=9.9")).text).toBe("");
+    expect((await ask("v4/getDicomTags?SeriesUID=1.2.3.1")).text).toBe("");
+    const phantoms = await startSandbox();
+    try {
+      const base = `${phantoms.url}/nbia-api/services/v4`;
+      const listed: unknown = await (await fetch(`${base}/getSeries?Modality=CT`)).json();
+      const [series] = listed as [{ SeriesInstanceUID: string }];
+      const tags = await (await fetch(`${base}/getDicomTags?SeriesUID=${series.SeriesInstanceUID}`)).json();
+      expect(tags).toContainEqual({ element: "(0008,0060)", name: "Modality", data: "CT" });
+      expect(tags).toContainEqual({
+        element: "(0020,000E)",
+        name: "Series Instance UID",
+        data: series.SeriesInstanceUID,
+      });
+    } finally {
+      await phantoms.close();
+    }
+  });
+
+  it("the historic service: the same names, a key for its generations 2 and 3", async () => {
+    const v3 = "/services/v3/TCIA/query";
+    expect((await ask(`${v3}/getCollectionValues?format=json`)).status).toBe(401);
+    expect((await ask(`${v3}/getCollectionValues?format=json&api_key=k`)).text).toBe(
+      '[{"Collection":"LUNG CT"}]',
+    );
+    const header = { headers: { api_key: "k" } };
+    expect((await ask(`${v3}/PatientsByModality?Collection=LUNG+CT&Modality=MR`, header)).text).toContain(
+      "P2",
+    );
+    expect((await ask("/services/v4/TCIA/query/getSeries")).status).toBe(200);
+    expect((await ask("/services/v3/SharedList/query/ContentsByName?name=sandbox", header)).text).toContain(
+      "1.2.3.1",
+    );
+  });
+});
+
 describe("access", () => {
   it("v2 and the advanced API fail without a header; v4 is open; a bad token is 401 without body", async () => {
     const v2 = await ask("v2/getSeries");

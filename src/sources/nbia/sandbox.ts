@@ -6,12 +6,15 @@
 
 import { databaseOrder } from "../../sandbox/hash32.ts";
 import type { Reply, Route, SandboxRequest, StandIn, World } from "../../sandbox/stand-ins.ts";
+import { dicomTagEndpoints } from "./sandbox/dicom-tags.ts";
 import { downloadEndpoints, keptZip } from "./sandbox/downloads.ts";
 import { badRequest, serverError } from "./sandbox/format.ts";
 import { KeptZips } from "./sandbox/kept-zips.ts";
+import { manifestEndpoints } from "./sandbox/manifests.ts";
 import { TokenService, type User } from "./sandbox/oauth.ts";
 import { patientEndpoints } from "./sandbox/patients.ts";
 import { seriesEndpoints } from "./sandbox/series.ts";
+import { simpleSearchEndpoints } from "./sandbox/simple-search.ts";
 import { valueEndpoints } from "./sandbox/values.ts";
 import { type Api, ArchiveView, type Call, type Endpoint, text } from "./sandbox/view.ts";
 
@@ -34,6 +37,9 @@ class NbiaStandIn implements StandIn {
       ...patientEndpoints(this.#view),
       ...seriesEndpoints(this.#view),
       ...downloadEndpoints(this.#view, this.#zips),
+      ...dicomTagEndpoints(this.#view),
+      ...manifestEndpoints(this.#view),
+      ...simpleSearchEndpoints(this.#view),
     ];
     for (const [name, endpoint] of endpoints) {
       for (const api of endpoint.apis) this.#endpoints.set(`${api}/${name}`, endpoint);
@@ -64,6 +70,39 @@ class NbiaStandIn implements StandIn {
   }
 
   route(request: SandboxRequest): Route | undefined {
+    return this.#current(request) ?? this.#historic(request);
+  }
+
+  /**
+   * The service before NBIA's own, whose names and columns live on in v1. Its generations 2 and 3 wanted a key
+   * (TCIA-Community/TCIA-API-SDK); any will do here.
+   */
+  #historic(request: SandboxRequest): Route | undefined {
+    const match = /^\/services\/v([1-4])\/(TCIA|SharedList)\/query\/(\w+)$/.exec(request.path);
+    if (match === null) return undefined;
+    const [, generation, resource, asked = ""] = match;
+    const needsKey = generation === "2" || generation === "3";
+    if (needsKey && !request.query.get("api_key") && !request.headers.api_key) {
+      return page(() => ({
+        status: 401,
+        headers: { "Content-Type": "text/plain" },
+        body: "api_key is missing",
+      }));
+    }
+    const shared = resource === "SharedList" ? { ContentsByName: "getContentsByName" }[asked] : undefined;
+    const name = shared ?? (asked === "PatientsByModality" ? "getPatientByCollectionAndModality" : asked);
+    const endpoint = this.#endpoints.get(`v1/${name}`);
+    if (endpoint === undefined || (resource === "SharedList") !== (shared !== undefined)) {
+      return page(() => ({ status: 404 }));
+    }
+    const open: Omit<Call, "user" | "query"> = { request, api: "v1", host: "main", fault: undefined };
+    return {
+      serves: endpoint.serves,
+      answer: (r, fault) => this.#answer(endpoint, { ...open, request: r, fault }),
+    };
+  }
+
+  #current(request: SandboxRequest): Route | undefined {
     // The servlet is mapped twice, with and without `services` (software/nbia-api/resources/keycloak/web.xml).
     const match = /^(\/nlst)?\/nbia-api(?:\/services)?\/(.*?)\/?$/.exec(request.path);
     if (match === null) return undefined;
