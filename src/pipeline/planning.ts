@@ -1,0 +1,356 @@
+/**
+ * Builds the plan of a run: expected items against receipts against the disk, as merges of sorted streams, so that
+ * a million items need no more memory than a thousand.
+ */
+import { createWriteStream } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { finished } from "node:stream/promises";
+import { RunError } from "../errors.ts";
+import { mapOrdered } from "../lib/concurrent.ts";
+import { compareKeys, ExternalSort, groupSorted } from "../lib/external-sort.ts";
+import { readLines } from "../lib/lines.ts";
+import type { Item } from "../model/item.ts";
+import { markedPlace, type Place, placeKey } from "../model/place.ts";
+import type { ItemState, ReceiptBody } from "../model/receipt.ts";
+import { safePath, safeSegment } from "../model/safe-path.ts";
+import type { LayoutPlace } from "../sources/source.ts";
+import { checkFiles } from "./disk-check.ts";
+import type { Tally } from "./events.ts";
+import { type Decision, decide, needsDisk, type Task } from "./plan.ts";
+import { findMoved, type Lost, listStrays } from "./strays.ts";
+
+/** `lstat` calls of so many items are under way at once: enough to hide a network file system's latency. */
+const CHECK_JOBS = 32;
+
+export interface PlanningOptions {
+  /** Absolute path of the target folder. */
+  readonly dir: string;
+  /** Sorted by id. */
+  readonly expected: () => AsyncIterable<Item>;
+  /** Sorted by item id; asked for once, and once more when there are new items. */
+  readonly states: () => AsyncIterable<ItemState>;
+  /** Paths that are neither data nor strays (companions). */
+  readonly known: () => AsyncIterable<string>;
+  readonly layout: (item: Item) => LayoutPlace;
+  /** Hash every file that is here. */
+  readonly recheck: boolean;
+  /** An existing folder for temporary files. */
+  readonly temporary: () => Promise<string>;
+  readonly signal: AbortSignal;
+  /** Appends a receipt; null in a dry run. */
+  readonly append: ((body: ReceiptBody) => Promise<unknown>) | null;
+  readonly now: () => Date;
+  readonly on: {
+    readonly item: (item: Item) => void;
+    readonly unknown: (item: Item) => Promise<void>;
+    readonly withdrawn: (item: Item) => Promise<void>;
+    readonly damaged: (item: Item, path: string, what: "missing" | "changed") => Promise<void>;
+    readonly moved: (item: Item, from: string, to: string) => Promise<void>;
+  };
+}
+
+export interface Plan {
+  readonly wanted: Tally;
+  readonly here: Tally;
+  readonly fetch: Tally;
+  readonly unknown: number;
+  readonly withdrawn: number;
+  /** Sorted by item id; can be read once. */
+  tasks(): AsyncIterable<Task>;
+  close(): Promise<void>;
+}
+
+/** What is known of an item to fetch before its place is settled. */
+type Draft = Omit<Task, "place"> & { readonly place: Place | null; readonly lost: readonly string[] };
+
+class Counter implements Tally {
+  items = 0;
+  files = 0;
+  bytes = 0;
+
+  add(item: Item): void {
+    this.items += 1;
+    this.files += item.files ?? 0;
+    this.bytes += item.bytes ?? 0;
+  }
+}
+
+export async function buildPlan(options: PlanningOptions): Promise<Plan> {
+  const { on, signal } = options;
+  const wanted = new Counter();
+  const here = new Counter();
+  const fetch = new Counter();
+  let unknown = 0;
+  let withdrawn = 0;
+  const folder = options.temporary;
+  const drafts = new ExternalSort({ folder });
+  const lost = new ExternalSort({ folder });
+  let losses = 0;
+  let fresh = 0;
+
+  const judged = mapOrdered(joinStates(options.expected(), options.states()), CHECK_JOBS, (pair) =>
+    judge(pair, options),
+  );
+  for await (const { item, state, decision, bad, touched } of judged) {
+    signal.throwIfAborted();
+    on.item(item);
+    if (decision.do === "fail") {
+      unknown += 1;
+      await on.unknown(item);
+      continue;
+    }
+    if (decision.do === "skip") {
+      if (decision.reason === "withdrawn") {
+        withdrawn += 1;
+        await on.withdrawn(item);
+      } else if (decision.reason === "here") {
+        wanted.add(item);
+        here.add(item);
+        if (touched && state) await options.append?.(moved(state, touched, state.current.place, options));
+      }
+      continue;
+    }
+    wanted.add(item);
+    for (const { file, state: what } of bad) await on.damaged(item, file.path, what);
+    const missing = decision.reason === "missing" ? bad : [];
+    const draft: Draft = {
+      item,
+      reason: decision.reason,
+      place: state?.current.place ?? null,
+      replaced: state?.current.files ?? [],
+      supersedes: state?.heads ?? [],
+      lost: missing.map((each) => each.file.path),
+    };
+    if (!state) fresh += 1;
+    await drafts.push(item.id, JSON.stringify(draft));
+    for (const { file, state: what } of missing) {
+      if (what !== "missing") continue;
+      losses += 1;
+      const line: Lost = { item: item.id, file };
+      await lost.push(item.id, JSON.stringify(line));
+    }
+  }
+
+  const planPath = join(await folder(), "plan.jsonl");
+  const finds = losses > 0 ? findLost(lost, options) : null;
+  await writeLines(planPath, settleMoved(drafts.sorted(), finds, options, { here, fetch }));
+  await lost.close();
+  const places = fresh > 0 ? await assignPlaces(planPath, options) : null;
+  return {
+    wanted,
+    here,
+    fetch,
+    unknown,
+    withdrawn,
+    tasks: () => readTasks(planPath, places),
+    close: async () => {
+      await places?.close();
+      await rm(planPath, { force: true });
+    },
+  };
+}
+
+interface Pair {
+  readonly item: Item;
+  readonly state: ItemState | null;
+}
+
+/** Each expected item with its state, if any. Both streams are sorted by item id. */
+export async function* joinStates(
+  expected: AsyncIterable<Item>,
+  states: AsyncIterable<ItemState>,
+): AsyncGenerator<Pair> {
+  const iterator = states[Symbol.asyncIterator]();
+  try {
+    let next = await iterator.next();
+    for await (const item of expected) {
+      while (!next.done && compareKeys(next.value.current.item, item.id) < 0) next = await iterator.next();
+      const state = !next.done && next.value.current.item === item.id ? next.value : null;
+      yield { item, state };
+    }
+  } finally {
+    await iterator.return?.();
+  }
+}
+
+interface Judged extends Pair {
+  readonly decision: Decision;
+  readonly bad: Awaited<ReturnType<typeof checkFiles>>["bad"];
+  /** The files with their new mtimes, when they were only touched. */
+  readonly touched: Awaited<ReturnType<typeof checkFiles>>["files"] | null;
+}
+
+async function judge({ item, state }: Pair, { dir, recheck, signal }: PlanningOptions): Promise<Judged> {
+  if (!state || !needsDisk(item, state))
+    return { item, state, decision: decide(item, state, "whole"), bad: [], touched: null };
+  const disk = await checkFiles(dir, state.current.files, recheck, signal);
+  const decision = decide(item, state, disk.bad.length === 0 ? "whole" : "missing");
+  return { item, state, decision, bad: disk.bad, touched: disk.touched ? disk.files : null };
+}
+
+function moved(
+  state: ItemState,
+  files: ReceiptBody["files"],
+  place: Place,
+  options: PlanningOptions,
+): ReceiptBody {
+  const { sum: _, ...current } = state.current;
+  return {
+    ...current,
+    type: "moved",
+    supersedes: state.heads,
+    at: options.now().toISOString(),
+    from: null,
+    tookMs: 0,
+    place,
+    files,
+    damaged: [],
+  };
+}
+
+type Find = { readonly item: string; readonly from: string; readonly to: string; readonly mtimeMs: number };
+
+async function* findLost(lost: ExternalSort, options: PlanningOptions): AsyncGenerator<Find> {
+  async function* known(): AsyncGenerator<string> {
+    yield* options.known();
+    for await (const state of options.states()) for (const file of state.current.files) yield file.path;
+  }
+  async function* losses(): AsyncGenerator<Lost> {
+    for await (const line of lost.sorted()) yield JSON.parse(line) as Lost;
+  }
+  const strays = listStrays(options.dir, known(), options.temporary);
+  yield* findMoved(options.dir, losses(), strays, options.temporary, options.signal);
+}
+
+/** Draft lines to task lines; an item whose lost files were all found elsewhere is receipted as moved and left out. */
+async function* settleMoved(
+  drafts: AsyncIterable<string>,
+  finds: AsyncGenerator<Find> | null,
+  options: PlanningOptions,
+  tallies: { here: Counter; fetch: Counter },
+): AsyncGenerator<string> {
+  let find = finds ? await finds.next() : null;
+  for await (const line of drafts) {
+    const draft = JSON.parse(line) as Draft;
+    const found = new Map<string, Find>();
+    while (find && !find.done && compareKeys(find.value.item, draft.item.id) <= 0) {
+      if (find.value.item === draft.item.id) found.set(find.value.from, find.value);
+      find = await (finds as AsyncGenerator<Find>).next();
+    }
+    if (draft.lost.length > 0 && draft.lost.every((path) => found.has(path))) {
+      tallies.here.add(draft.item);
+      await settle(draft, found, options);
+      continue;
+    }
+    tallies.fetch.add(draft.item);
+    const { lost: _, ...task } = draft;
+    yield JSON.stringify(task);
+  }
+}
+
+async function settle(
+  draft: Draft,
+  found: ReadonlyMap<string, Find>,
+  options: PlanningOptions,
+): Promise<void> {
+  for (const find of found.values()) await options.on.moved(draft.item, find.from, find.to);
+  if (!options.append) return;
+  const files = draft.replaced.map((file) => {
+    const find = found.get(file.path);
+    return find ? { ...file, path: find.to, mtimeMs: find.mtimeMs } : file;
+  });
+  for await (const state of options.states()) {
+    if (state.current.item !== draft.item.id) continue;
+    await options.append(moved(state, files, state.current.place, options));
+    return;
+  }
+}
+
+/** Places for items that have none, sorted by item id: lines `[id, place]`. */
+async function assignPlaces(planPath: string, options: PlanningOptions): Promise<ExternalSort> {
+  const folder = options.temporary;
+  const byKey = new ExternalSort({ folder });
+  const byId = new ExternalSort({ folder });
+  try {
+    for await (const { current } of options.states()) {
+      await byKey.push(
+        `${placeKey(current.place)}\u00000`,
+        JSON.stringify([placeKey(current.place), null, null]),
+      );
+    }
+    for await (const { text } of readLines(planPath)) {
+      const draft = JSON.parse(text) as Draft;
+      if (draft.place !== null) continue;
+      const place = safePlace(options.layout(draft.item));
+      const key = placeKey(place);
+      await byKey.push(`${key}\u00001${draft.item.id}`, JSON.stringify([key, draft.item.id, place]));
+    }
+    type Claim = readonly [key: string, id: string | null, place: Place | null];
+    const claims = (async function* () {
+      for await (const line of byKey.sorted()) yield JSON.parse(line) as Claim;
+    })();
+    let key = "";
+    let taken = false;
+    for await (const [claimKey, id, place] of claims) {
+      if (claimKey !== key) {
+        key = claimKey;
+        taken = false;
+      }
+      if (id !== null && place !== null)
+        await byId.push(id, JSON.stringify([id, taken ? markedPlace(place, id) : place]));
+      taken = true;
+    }
+    return byId;
+  } catch (error) {
+    await byId.close();
+    throw error;
+  } finally {
+    await byKey.close();
+  }
+}
+
+export function safePlace(place: LayoutPlace): Place {
+  const folder = place.folder.length === 0 ? null : safePath(place.folder);
+  if (folder === null && place.file === undefined && !place.prefix) {
+    throw new RunError("usage", "a layout needs a folder, so that items do not mix", {
+      hint: "for example --layout '{collection}/{series}'",
+    });
+  }
+  return {
+    folder,
+    file: place.file === undefined ? null : safeSegment((place.prefix ?? "") + place.file),
+    prefix: place.file === undefined ? (place.prefix ?? "") : "",
+  };
+}
+
+async function* readTasks(planPath: string, places: ExternalSort | null): AsyncGenerator<Task> {
+  const settled = places?.sorted();
+  try {
+    for await (const { text } of readLines(planPath)) {
+      const draft = JSON.parse(text) as Draft;
+      if (draft.place !== null) {
+        yield { ...draft, place: draft.place };
+        continue;
+      }
+      const next = await settled?.next();
+      const [id, place] = JSON.parse(String(next?.value)) as [string, Place];
+      if (id !== draft.item.id) throw new Error(`plan and places disagree at ${draft.item.id}`);
+      yield { ...draft, place };
+    }
+  } finally {
+    await settled?.return(undefined);
+  }
+}
+
+async function writeLines(path: string, lines: AsyncIterable<string>): Promise<void> {
+  const stream = createWriteStream(path);
+  const failed = finished(stream);
+  failed.catch(() => undefined);
+  for await (const line of lines) {
+    if (!stream.write(`${line}\n`))
+      await Promise.race([new Promise((resolve) => stream.once("drain", resolve)), failed]);
+  }
+  stream.end();
+  await failed;
+}

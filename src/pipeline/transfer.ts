@@ -1,0 +1,257 @@
+/**
+ * Transfer: the tasks of a plan, several at a time, each fetched, proved, committed and receipted whole. One
+ * item's failure is an event and a line of the summary; only a failing disk or an unreachable archive ends the
+ * rest.
+ */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { RunError } from "../errors.ts";
+import type { Context } from "../lib/context.ts";
+import { createHasher, type Digest } from "../lib/digest.ts";
+import type { RetryLoop } from "../lib/retry.ts";
+import type { Item } from "../model/item.ts";
+import type { ReceiptBody, StoredFile } from "../model/receipt.ts";
+import type { Sink, Written } from "../sinks/sink.ts";
+import type { Source, SourceContext, Statement } from "../sources/source.ts";
+import type { Failure, RunEvent } from "./events.ts";
+import type { Task } from "./plan.ts";
+import { prove } from "./prove.ts";
+
+export interface TransferOptions {
+  readonly tasks: AsyncIterable<Task>;
+  readonly source: (archive: string) => Promise<Source>;
+  readonly sink: Sink;
+  readonly append: (body: ReceiptBody) => Promise<unknown>;
+  readonly retry: RetryLoop;
+  readonly jobs: number;
+  readonly scratch: string;
+  readonly context: Context;
+  readonly emit: (event: RunEvent) => Promise<void>;
+  /** Bytes of data files written, failed tries included (negative when a try's bytes are thrown away). */
+  readonly onWritten: (bytes: number) => void;
+}
+
+export interface TransferResult {
+  readonly stored: { items: number; files: number; bytes: number };
+  readonly disputed: number;
+  readonly failed: number;
+  /** The first of them. */
+  readonly failures: readonly Failure[];
+  /** Exit statuses of all failures. */
+  readonly exits: ReadonlySet<number>;
+}
+
+export const SHOWN_FAILURES = 100;
+/** So many items in a row that found the archive unreachable end the run. */
+const UNREACHABLE_LIMIT = 5;
+
+export async function transfer(options: TransferOptions): Promise<TransferResult> {
+  const { context, emit } = options;
+  const stored = { items: 0, files: 0, bytes: 0 };
+  const failures: Failure[] = [];
+  const exits = new Set<number>();
+  let failed = 0;
+  let disputed = 0;
+  let unreachable = 0;
+  const stop = new AbortController();
+  const signal = AbortSignal.any([context.signal, stop.signal]);
+  const inner: Context = { ...context, signal };
+
+  const fail = async (item: Item, error: RunError): Promise<void> => {
+    failed += 1;
+    exits.add(error.exit);
+    const failure: Failure = {
+      item: item.id,
+      address: item.address,
+      code: error.code,
+      message: error.message,
+      hint: error.hint,
+    };
+    if (failures.length < SHOWN_FAILURES) failures.push(failure);
+    await emit({ type: "item-failed", ...failure });
+  };
+
+  const iterator = options.tasks[Symbol.asyncIterator]();
+  // Async generators queue concurrent calls of next, so workers may share one.
+  const worker = async (): Promise<void> => {
+    for (;;) {
+      if (signal.aborted) break;
+      const next = await iterator.next();
+      if (next.done) return;
+      const task = next.value;
+      try {
+        const result = await new ItemTransfer(task, { ...options, context: inner }).run();
+        unreachable = 0;
+        stored.items += 1;
+        stored.files += result.files;
+        stored.bytes += result.bytes;
+        if (result.disputed) disputed += 1;
+      } catch (error) {
+        if (context.signal.aborted) return;
+        if (!(error instanceof RunError)) throw error;
+        await fail(task.item, error);
+        if (error.exit === 7) stop.abort(error);
+        unreachable =
+          error.code === "archive-unreachable" || error.code === "access-login" ? unreachable + 1 : 0;
+        if (unreachable >= UNREACHABLE_LIMIT) stop.abort(error);
+      }
+    }
+    // The cause of the stop is the failure of all that was not begun.
+    const reason: unknown = stop.signal.reason;
+    if (!context.signal.aborted && reason instanceof RunError) {
+      for (let next = await iterator.next(); !next.done; next = await iterator.next()) {
+        await fail(
+          next.value.item,
+          new RunError(reason.code, `not begun, because: ${reason.message}`, { hint: reason.hint }),
+        );
+      }
+    }
+  };
+  const workers = await Promise.allSettled(Array.from({ length: options.jobs }, () => worker()));
+  await iterator.return?.();
+  for (const each of workers) if (each.status === "rejected") throw each.reason;
+  return { stored, disputed, failed, failures, exits };
+}
+
+class ItemTransfer {
+  readonly #task: Task;
+  readonly #options: TransferOptions;
+
+  constructor(task: Task, options: TransferOptions) {
+    this.#task = task;
+    this.#options = options;
+  }
+
+  async run(): Promise<{ files: number; bytes: number; disputed: boolean }> {
+    const { item } = this.#task;
+    const { retry, emit, context } = this.#options;
+    const started = context.clock.monotonicMs();
+    await emit({
+      type: "item-started",
+      item: item.id,
+      address: item.address,
+      labels: item.labels,
+      bytes: item.bytes,
+    });
+    const source = await this.#options.source(item.archive);
+    return retry.run(
+      item.address,
+      (attempt) => this.#attempt(source, attempt, started),
+      ({ attempt, error, waitMs }) => {
+        const { code, message } = error;
+        void emit({ type: "item-retry", item: item.id, attempt, code, message, waitMs });
+      },
+    );
+  }
+
+  async #attempt(
+    source: Source,
+    attempt: number,
+    started: number,
+  ): Promise<{ files: number; bytes: number; disputed: boolean }> {
+    const { item, place, replaced } = this.#task;
+    const { sink, context, append, emit } = this.#options;
+    const sourceContext: SourceContext = { ...context, retry: this.#options.retry };
+    const writer = await sink.begin(item, place);
+    let written = 0;
+    try {
+      const { arrived, statement } = await this.#receive(source, attempt, writer, (bytes) => {
+        written += bytes;
+        this.#options.onWritten(bytes);
+      });
+      const digests =
+        statement.digests ?? (source.vouch ? await source.vouch(item, arrived, sourceContext) : null);
+      const { proved, contradiction } = prove(arrived, { ...statement, digests });
+      if (contradiction && !(await source.witness?.(item, arrived, sourceContext))) {
+        throw new RunError(contradiction.code, contradiction.sentence);
+      }
+      context.signal.throwIfAborted();
+      const { files, quarantined } = await writer.commit(replaced);
+      const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+      const tookMs = Math.round(context.clock.monotonicMs() - started);
+      const disputed = contradiction?.sentence ?? null;
+      await append(this.#receipt({ files, statement, proved, disputed, tookMs }));
+      for (const path of quarantined)
+        await emit({ type: "quarantined", path, why: "it was in the way of proved data" });
+      await emit({
+        type: "item-stored",
+        item: item.id,
+        address: item.address,
+        folder: place.folder ?? ".",
+        files: files.length,
+        bytes,
+        proof: proved,
+        disputed,
+        tookMs,
+      });
+      return { files: files.length, bytes, disputed: disputed !== null };
+    } catch (error) {
+      this.#options.onWritten(-written);
+      await writer.abort();
+      if (context.signal.aborted && context.signal.reason instanceof Error) throw context.signal.reason;
+      throw error instanceof RunError ? error.with({ item: item.id, archive: item.archive }) : error;
+    }
+  }
+
+  async #receive(
+    source: Source,
+    attempt: number,
+    writer: Awaited<ReturnType<Sink["begin"]>>,
+    onBytes: (bytes: number) => void,
+  ): Promise<{ arrived: Written[]; statement: Statement }> {
+    const { item } = this.#task;
+    const scratch = join(this.#options.scratch, "fetch");
+    await mkdir(scratch, { recursive: true });
+    for await (const delivery of source.fetch([item], { attempt, scratch }, this.#options.context)) {
+      if ("error" in delivery) throw delivery.error;
+      const arrived: Written[] = [];
+      for await (const entry of delivery.entries) {
+        const hasher = createHasher(source.capabilities.digest);
+        arrived.push(
+          await writer.write(entry.name, hashed(entry.body, hasher, onBytes), (): Digest => hasher.digest()),
+        );
+      }
+      return { arrived, statement: delivery.statement() };
+    }
+    throw new Error(`${source.kind} delivered nothing for ${item.id}`);
+  }
+
+  #receipt(result: {
+    files: readonly StoredFile[];
+    statement: Statement;
+    proved: readonly string[];
+    disputed: string | null;
+    tookMs: number;
+  }): ReceiptBody {
+    const { item, place, supersedes } = this.#task;
+    const { files, statement, proved, disputed, tookMs } = result;
+    return {
+      item: item.id,
+      type: "stored",
+      supersedes,
+      archive: item.archive,
+      revision: item.revision,
+      at: this.#options.context.clock.now().toISOString(),
+      from: statement.from,
+      tookMs,
+      proof: proved,
+      disputed,
+      place,
+      files,
+      damaged: [],
+      facts: statement.facts,
+    };
+  }
+}
+
+async function* hashed(
+  body: AsyncIterable<Uint8Array>,
+  hasher: { update(bytes: Uint8Array): void },
+  onBytes: (bytes: number) => void,
+): AsyncGenerator<Uint8Array> {
+  for await (const chunk of body) {
+    hasher.update(chunk);
+    onBytes(chunk.length);
+    yield chunk;
+  }
+}
