@@ -4,16 +4,16 @@
  */
 import { createWriteStream } from "node:fs";
 import { rm } from "node:fs/promises";
-import { join } from "node:path";
+import { join, posix } from "node:path";
 import { finished } from "node:stream/promises";
 import { RunError } from "../errors.ts";
 import { mapOrdered } from "../lib/concurrent.ts";
-import { compareKeys, ExternalSort, groupSorted } from "../lib/external-sort.ts";
+import { compareKeys, ExternalSort } from "../lib/external-sort.ts";
 import { readLines } from "../lib/lines.ts";
 import type { Item } from "../model/item.ts";
 import { markedPlace, type Place, placeKey } from "../model/place.ts";
-import type { ItemState, ReceiptBody } from "../model/receipt.ts";
-import { safePath, safeSegment } from "../model/safe-path.ts";
+import type { ItemState, Receipt, ReceiptBody, StoredFile } from "../model/receipt.ts";
+import { readSafePath, safePath, safeSegment } from "../model/safe-path.ts";
 import type { LayoutPlace } from "../sources/source.ts";
 import { checkFiles } from "./disk-check.ts";
 import type { Tally } from "./events.ts";
@@ -62,7 +62,11 @@ export interface Plan {
 }
 
 /** What is known of an item to fetch before its place is settled. */
-type Draft = Omit<Task, "place"> & { readonly place: Place | null; readonly lost: readonly string[] };
+type Draft = Omit<Task, "place"> & {
+  readonly place: Place | null;
+  /** The receipt of an item some of whose files are missing and may have been moved; else null. */
+  readonly lost: { readonly current: Receipt; readonly paths: readonly string[] } | null;
+};
 
 class Counter implements Tally {
   items = 0;
@@ -107,7 +111,8 @@ export async function buildPlan(options: PlanningOptions): Promise<Plan> {
       } else if (decision.reason === "here") {
         wanted.add(item);
         here.add(item);
-        if (touched && state) await options.append?.(moved(state, touched, state.current.place, options));
+        if (touched && state)
+          await options.append?.(movedReceipt(state.current, state.heads, touched, options.now()));
       }
       continue;
     }
@@ -120,7 +125,10 @@ export async function buildPlan(options: PlanningOptions): Promise<Plan> {
       place: state?.current.place ?? null,
       replaced: state?.current.files ?? [],
       supersedes: state?.heads ?? [],
-      lost: missing.map((each) => each.file.path),
+      lost:
+        missing.length > 0 && state
+          ? { current: state.current, paths: missing.map((each) => each.file.path) }
+          : null,
     };
     if (!state) fresh += 1;
     await drafts.push(item.id, JSON.stringify(draft));
@@ -189,27 +197,57 @@ async function judge({ item, state }: Pair, { dir, recheck, signal }: PlanningOp
   return { item, state, decision, bad: disk.bad, touched: disk.touched ? disk.files : null };
 }
 
-function moved(
-  state: ItemState,
-  files: ReceiptBody["files"],
-  place: Place,
-  options: PlanningOptions,
+/** The receipt of an item whose files lie elsewhere than before, or were touched. */
+function movedReceipt(
+  current: Receipt,
+  supersedes: readonly string[],
+  files: readonly StoredFile[],
+  now: Date,
 ): ReceiptBody {
-  const { sum: _, ...current } = state.current;
+  const { sum: _, ...body } = current;
   return {
-    ...current,
+    ...body,
     type: "moved",
-    supersedes: state.heads,
-    at: options.now().toISOString(),
+    supersedes,
+    at: now.toISOString(),
     from: null,
     tookMs: 0,
-    place,
+    place: movedPlace(current, files),
     files,
     damaged: [],
   };
 }
 
-type Find = { readonly item: string; readonly from: string; readonly to: string; readonly mtimeMs: number };
+/** When all files went to one other folder under their names, the item's place went with them. */
+function movedPlace({ place, files: before }: Receipt, files: readonly StoredFile[]): Place {
+  const folders = new Set(files.map((file) => posix.dirname(file.path)));
+  const [folder] = folders;
+  const renamed = files.some(
+    (file, index) => posix.basename(file.path) !== posix.basename(before[index]?.path ?? ""),
+  );
+  if (folders.size !== 1 || folder === undefined || renamed) return place;
+  return { ...place, folder: folder === "." ? null : readSafePath(folder) };
+}
+
+export function movedTo(
+  current: Receipt,
+  supersedes: readonly string[],
+  found: ReadonlyMap<string, Find>,
+  now: Date,
+): ReceiptBody {
+  const files = current.files.map((file) => {
+    const find = found.get(file.path);
+    return find ? { ...file, path: find.to, mtimeMs: find.mtimeMs } : file;
+  });
+  return movedReceipt(current, supersedes, files, now);
+}
+
+export type Find = {
+  readonly item: string;
+  readonly from: string;
+  readonly to: string;
+  readonly mtimeMs: number;
+};
 
 async function* findLost(lost: ExternalSort, options: PlanningOptions): AsyncGenerator<Find> {
   async function* known(): AsyncGenerator<string> {
@@ -238,32 +276,15 @@ async function* settleMoved(
       if (find.value.item === draft.item.id) found.set(find.value.from, find.value);
       find = await (finds as AsyncGenerator<Find>).next();
     }
-    if (draft.lost.length > 0 && draft.lost.every((path) => found.has(path))) {
+    if (draft.lost?.paths.every((path) => found.has(path))) {
       tallies.here.add(draft.item);
-      await settle(draft, found, options);
+      for (const { from, to } of found.values()) await options.on.moved(draft.item, from, to);
+      await options.append?.(movedTo(draft.lost.current, draft.supersedes, found, options.now()));
       continue;
     }
     tallies.fetch.add(draft.item);
     const { lost: _, ...task } = draft;
     yield JSON.stringify(task);
-  }
-}
-
-async function settle(
-  draft: Draft,
-  found: ReadonlyMap<string, Find>,
-  options: PlanningOptions,
-): Promise<void> {
-  for (const find of found.values()) await options.on.moved(draft.item, find.from, find.to);
-  if (!options.append) return;
-  const files = draft.replaced.map((file) => {
-    const find = found.get(file.path);
-    return find ? { ...file, path: find.to, mtimeMs: find.mtimeMs } : file;
-  });
-  for await (const state of options.states()) {
-    if (state.current.item !== draft.item.id) continue;
-    await options.append(moved(state, files, state.current.place, options));
-    return;
   }
 }
 
@@ -349,7 +370,7 @@ async function writeLines(path: string, lines: AsyncIterable<string>): Promise<v
   failed.catch(() => undefined);
   for await (const line of lines) {
     if (!stream.write(`${line}\n`))
-      await Promise.race([new Promise((resolve) => stream.once("drain", resolve)), failed]);
+      await Promise.race([new Promise<void>((resolve) => stream.once("drain", () => resolve())), failed]);
   }
   stream.end();
   await failed;
