@@ -1,0 +1,77 @@
+/** What a command is made of: flags as data, examples, and one function. */
+import type { Io } from "./io.ts";
+import type { RunError } from "./library.ts";
+
+/** The user's mistake on the command line; ends with exit 2. One sentence, and what to do instead. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+  readonly hint: string;
+  constructor(message: string, hint = "") {
+    super(message);
+    this.hint = hint;
+  }
+}
+
+export interface Flag {
+  /** As commander reads it, e.g. `-o, --output <dir>`. */
+  readonly flags: string;
+  readonly help: string;
+  /** From text to value; throws `UsageError`. `before` is the value of an earlier use of the flag. */
+  readonly parse?: (text: string, before: unknown) => unknown;
+  readonly choices?: readonly string[];
+  /** Not shown in help: for the program's own use. */
+  readonly hidden?: true;
+  readonly group?: string;
+}
+
+/** A command line that was understood. */
+export interface Call<Flags> {
+  /** Positional arguments as typed. */
+  readonly words: readonly string[];
+  readonly flags: Flags;
+  /** The whole command line without the program's name. */
+  readonly argv: readonly string[];
+}
+
+export interface Running {
+  readonly io: Io;
+  /** Aborted by the first Ctrl-C or SIGTERM, with a `RunError` as reason. */
+  readonly signal: AbortSignal;
+  /** Said once, on the first signal; null: the command itself says what is needed. */
+  onInterrupt(sentence: string | null): void;
+}
+
+export interface Command {
+  /** As commander reads it, e.g. `<address> [path...]`. */
+  readonly words: string;
+  readonly about: string;
+  readonly flags: readonly Flag[];
+  /** Command line and what it does. */
+  readonly examples: readonly (readonly [string, string])[];
+  /** Resolves to the exit status. */
+  run(call: Call<Record<string, unknown>>, running: Running): Promise<number>;
+}
+
+/** Gives `run` the type of its flags; the table of flags is what makes it true. */
+export function defineCommand<Flags>(
+  command: Omit<Command, "run"> & { run(call: Call<Flags>, running: Running): Promise<number> },
+): Command {
+  return command as unknown as Command;
+}
+
+export const isRunError = (error: unknown): error is RunError =>
+  error instanceof Error && error.name === "RunError" && "code" in error && "exit" in error;
+
+export function wholeNumber(name: string, least: number): (text: string) => number {
+  return (text) => {
+    const number = Number(text);
+    if (!/^\d+$/.test(text) || !Number.isSafeInteger(number) || number < least) {
+      throw new UsageError(`${name} takes a whole number of ${least} or more, not ${JSON.stringify(text)}`);
+    }
+    return number;
+  };
+}
+
+/** A word as a POSIX shell reads it back. */
+export const shellWord = (word: string): string =>
+  /^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;

@@ -1,0 +1,41 @@
+import { defineCommand } from "../command.ts";
+import { FILTER_FLAGS, readFilters } from "../filters.ts";
+import { withGantry } from "../open-library.ts";
+import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
+import { counted, shown } from "../render/wording.ts";
+import { say } from "../render/writer.ts";
+
+interface Flags extends TableFlags {
+  readonly save?: string;
+  readonly skipBad?: boolean;
+}
+
+export const command = defineCommand<Flags>({
+  words: "<address> [path...]",
+  about: "Shows the items that match, with bytes, files and licence.",
+  flags: [
+    { flags: "--save <file>", help: "write the selection to a file: .jsonl, .csv, .tsv or .tcia" },
+    { flags: "--skip-bad", help: "go on when a line of a selection can't be read" },
+    ...TABLE_FLAGS,
+    ...FILTER_FLAGS,
+  ],
+  examples: [
+    ["gantry find tcia:LCTSC --modality CT", "the CT series of a collection"],
+    ["gantry find tcia: --body-part CHEST --since 2024-01-01 --save new.jsonl", "save a selection for `get`"],
+    ["gantry find cart.tcia --format json", "what a manifest from the website holds"],
+  ],
+  run: ({ words, flags }, running) =>
+    withGantry(running, async (gantry) => {
+      const found = await gantry.find(words, {
+        filters: readFilters(flags),
+        ...(flags.skipBad ? { skipBad: true } : {}),
+        ...(flags.save === undefined ? {} : { save: flags.save }),
+      });
+      const count = await writeTable(running.io, found, flags);
+      if (flags.save !== undefined) {
+        const file = shown(found.savedTo ?? flags.save);
+        say(running.io, `${counted(count, "item")} saved in ${file}. To download: gantry get ${file} -o DIR`);
+      }
+      return 0;
+    }),
+});

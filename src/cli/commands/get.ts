@@ -1,0 +1,345 @@
+import {
+  type Call,
+  defineCommand,
+  type Flag,
+  type Running,
+  shellWord,
+  UsageError,
+  wholeNumber,
+} from "../command.ts";
+import { FILTER_FLAGS, readFilters } from "../filters.ts";
+import { canAsk, type Io } from "../io.ts";
+import type { Citation, Library, Row, RunEvent } from "../library.ts";
+import { withGantry } from "../open-library.ts";
+import { createProgress, PROGRESS_MODES, type ProgressMode } from "../render/progress.ts";
+import { createTale } from "../render/summary.ts";
+import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
+import { counted, shown, sized } from "../render/wording.ts";
+import { createWriter, say, type Writer } from "../render/writer.ts";
+
+interface Flags extends TableFlags {
+  readonly output?: string;
+  readonly layout?: string;
+  readonly jobs?: number;
+  readonly bandwidth?: string;
+  readonly retries?: number;
+  readonly stallTimeout?: string;
+  readonly dryRun?: boolean;
+  readonly scratch?: string;
+  readonly recheck?: boolean;
+  readonly replace?: boolean;
+  readonly skipBad?: boolean;
+  readonly prune?: boolean;
+  readonly detach?: boolean;
+  readonly detached?: boolean;
+  readonly notify?: string;
+  readonly notifyEvery?: string;
+  readonly progress?: ProgressMode;
+  readonly logDir?: string;
+  readonly json?: boolean;
+}
+
+const WHAT = "What to do:";
+const HOW = "How to fetch:";
+const TELL = "What is said:";
+
+const FLAGS: readonly Flag[] = [
+  { flags: "-o, --output <dir>", help: "the folder to fill; a terminal asks when it is left out" },
+  {
+    flags: "--layout <layout>",
+    help: "descriptive, classic, uid, flat or a '{template}'; fixed by a folder's first get",
+    group: WHAT,
+  },
+  {
+    flags: "--dry-run",
+    help: "only show what would move: items, files, bytes, free space, licences",
+    group: WHAT,
+  },
+  { flags: "--recheck", help: "hash everything that is here already", group: WHAT },
+  {
+    flags: "--replace",
+    help: "this selection takes the place of all earlier ones of the folder",
+    group: WHAT,
+  },
+  { flags: "--skip-bad", help: "go on when a line of a selection can't be read", group: WHAT },
+  { flags: "--prune", help: "move files that no selection knows to .gantry/quarantine", group: WHAT },
+  { flags: "--jobs <n>", help: "how many items at once", parse: wholeNumber("--jobs", 1), group: HOW },
+  { flags: "--bandwidth <rate>", help: "at most so fast, with its unit: 100Mbps, 12MB/s", group: HOW },
+  { flags: "--retries <n>", help: "how often to try again", parse: wholeNumber("--retries", 0), group: HOW },
+  { flags: "--stall-timeout <seconds>", help: "give up a connection that is silent for so long", group: HOW },
+  { flags: "--scratch <dir>", help: "keep unfinished data here, e.g. on a fast local disk", group: HOW },
+  { flags: "--detach", help: "go on in the background, also after logout", group: HOW },
+  {
+    flags: "--notify <command|url>",
+    help: "tell when it has finished, failed or stalled (JSON)",
+    group: TELL,
+  },
+  { flags: "--notify-every <time>", help: "and tell how far it is, e.g. every 1h", group: TELL },
+  { flags: "--progress <mode>", help: PROGRESS_MODES.join(", "), choices: PROGRESS_MODES, group: TELL },
+  { flags: "--log-dir <dir>", help: "where logs go (default: DIR/.gantry/logs)", group: TELL },
+  { flags: "--json", help: "print events to stdout, one a line", group: TELL },
+  { flags: "--detached", help: "this is the background part of --detach", hidden: true },
+  ...TABLE_FLAGS,
+  ...FILTER_FLAGS,
+];
+
+export const command = defineCommand<Flags>({
+  words: "[address] [path...]",
+  about:
+    "Downloads what is named, proves every file and resumes after anything. With only -o DIR it finishes or refreshes all that was ever asked for in DIR.",
+  flags: FLAGS,
+  examples: [
+    ["gantry get tcia:LCTSC -o lctsc", "a whole collection"],
+    ["gantry get cart.tcia -o data --dry-run", "what a manifest from the website would take"],
+    ["gantry get tcia:LIDC-IDRI --modality CT --limit-patients 5 -o lidc", "a small part, to try"],
+    ["gantry get -o lctsc", "go on where it stopped, or look for news"],
+    ["gantry get tcia:NSCLC-Radiomics -o nsclc --detach --notify 'mail -s gantry me'", "overnight"],
+  ],
+  async run(call, running) {
+    const { io } = running;
+    const { words, flags } = call;
+    const filters = readFilters(flags);
+    const library = await io.library();
+    const settings = readSettings(flags, library);
+    const dir = await chooseFolder(flags.output, io);
+    if (flags.detach) return detach(call, running, dir);
+
+    const tale = createTale();
+    const progress = createProgress(io, flags.json || flags.dryRun ? "none" : (flags.progress ?? "auto"));
+    const logbook = flags.dryRun
+      ? null
+      : await library.openLogbook({
+          dir: flags.logDir ?? `${dir}/.gantry/logs`,
+          // Nothing is written into a folder that the run may yet refuse.
+          early: flags.logDir !== undefined,
+          secrets: secretsOf(io.env),
+        });
+    logbook?.log("info", "command line", { argv: call.argv });
+    const notifier =
+      flags.notify === undefined || flags.dryRun
+        ? null
+        : library.createNotifier({
+            target: flags.notify,
+            environment: io.env,
+            ...(settings.notifyEveryMs === undefined ? {} : { everyMs: settings.notifyEveryMs }),
+            onWarning: (message) => see({ type: "warning", message }),
+          });
+    const events = flags.json ? createWriter(io.stdout) : null;
+    let planned: Extract<RunEvent, { type: "planned" }> | null = null;
+    const see = (event: RunEvent): void => {
+      progress.event(event);
+      tale.event(event);
+      logbook?.event(event);
+      notifier?.event(event);
+    };
+    running.onInterrupt(
+      "Stopping: nothing new begins, what is under way is put in order. Ctrl-C again leaves at once.",
+    );
+    try {
+      return await withGantry(
+        running,
+        async (gantry) => {
+          const { jobs, layout, scratch } = flags;
+          const run = gantry.get(words, {
+            dir,
+            filters,
+            ...(jobs === undefined ? {} : { jobs }),
+            ...(layout === undefined ? {} : { layout }),
+            ...(scratch === undefined ? {} : { scratch }),
+            dryRun: flags.dryRun === true,
+            recheck: flags.recheck === true,
+            replace: flags.replace === true,
+            skipBad: flags.skipBad === true,
+            prune: flags.prune === true,
+            detached: flags.detached === true,
+          });
+          for await (const event of run) {
+            see(event);
+            if (events !== null) await writeEvent(events, event, library.EVENTS_VERSION, io);
+            if (event.type === "planned") planned = event;
+          }
+          const summary = await run.result;
+          progress.close();
+          await notifier?.close();
+          const log = logbook?.path ?? null;
+          await logbook?.close();
+          if (flags.dryRun) {
+            if (planned !== null && !flags.json) await writePlan(io, planned, flags);
+            if (summary.error !== null) throw errorOf(library, summary.error);
+            return summary.exit;
+          }
+          // A run that never began has no story: what was wrong is all there is to say.
+          if (planned === null && summary.error !== null && summary.exit !== 130 && summary.exit !== 143) {
+            throw errorOf(library, summary.error);
+          }
+          const resume = planned === null ? resumeSame(call, dir) : `gantry get -o ${shellWord(dir)}`;
+          if (!flags.json) say(io, ...tale.lines(summary, { dir, log, resume }));
+          return summary.exit;
+        },
+        {
+          ...(logbook === null ? {} : { log: logbook.log }),
+          ...(settings.retries === undefined ? {} : { retries: settings.retries }),
+          ...(settings.stallTimeoutMs === undefined ? {} : { stallTimeoutMs: settings.stallTimeoutMs }),
+          ...(settings.bandwidth === undefined ? {} : { bandwidthBytesPerSecond: settings.bandwidth }),
+          ...(flags.jobs === undefined ? {} : { jobs: flags.jobs }),
+        },
+      );
+    } finally {
+      progress.close();
+      await notifier?.close();
+      await logbook?.close();
+    }
+  },
+});
+
+async function writeEvent(writer: Writer, event: RunEvent, version: number, io: Io): Promise<void> {
+  await writer.write(`${JSON.stringify({ v: version, t: io.now().toISOString(), ...event })}\n`);
+  await writer.flush();
+}
+
+const errorOf = (
+  library: Library,
+  error: { code: ConstructorParameters<Library["RunError"]>[0]; message: string; hint: string },
+) => new library.RunError(error.code, error.message, { hint: error.hint });
+
+function readSettings(flags: Flags, library: Library) {
+  if (flags.notifyEvery !== undefined && flags.notify === undefined) {
+    throw new UsageError(
+      "--notify-every needs --notify",
+      "say whom to tell: --notify COMMAND or --notify URL",
+    );
+  }
+  if (flags.detach && flags.dryRun)
+    throw new UsageError("--dry-run has nothing to do in the background", "leave out --detach");
+  if (flags.json && flags.format !== undefined) {
+    throw new UsageError("--json prints events, and --format a table", "use one of them");
+  }
+  return {
+    bandwidth: flags.bandwidth === undefined ? undefined : library.parseRate(flags.bandwidth),
+    retries: flags.retries,
+    stallTimeoutMs:
+      flags.stallTimeout === undefined
+        ? undefined
+        : library.parseDuration(flags.stallTimeout, { bareUnit: "s" }),
+    notifyEveryMs: flags.notifyEvery === undefined ? undefined : library.parseDuration(flags.notifyEvery),
+  };
+}
+
+const ARCHIVE_FILE = /\.(tar|tar\.(zst|xz|gz|bz2)|tgz|txz|tzst|zip)$/i;
+
+/** The target folder; a terminal is asked for it. Throws `UsageError`. */
+async function chooseFolder(output: string | undefined, io: Io): Promise<string> {
+  let dir = output;
+  if (dir === undefined) {
+    if (!canAsk(io)) throw new UsageError("there is no folder to download to", "say where with -o DIR");
+    const answer = await (await io.system()).ask("Folder to download to (Enter = here): ");
+    if (answer === null) throw new UsageError("there is no folder to download to", "say where with -o DIR");
+    dir = answer.trim() === "" ? "." : answer.trim();
+  }
+  if (dir === "") throw new UsageError("-o needs the name of a folder");
+  if (ARCHIVE_FILE.test(dir)) {
+    throw new UsageError(
+      `-o names a folder, and ${JSON.stringify(dir)} looks like an archive file`,
+      "name a folder",
+    );
+  }
+  return dir === "/" ? dir : dir.replace(/\/+$/, "");
+}
+
+/** The command line again, unless it holds a link, which may be a secret. */
+function resumeSame(call: Call<Flags>, dir: string): string {
+  if (call.words.some((word) => word.includes("://"))) return "the same command again";
+  const asked = call.flags.output === undefined ? ["-o", dir] : [];
+  return ["gantry", ...call.argv, ...asked].map(shellWord).join(" ");
+}
+
+const SECRET = /^GANTRY_.+_(PASSWORD|TOKEN|API_KEY)$/;
+const secretsOf = (env: Io["env"]): string[] =>
+  Object.entries(env).flatMap(([name, value]) => (SECRET.test(name) && value ? [value] : []));
+
+/** What a dry run found: one row for each share, sizes in bytes. */
+async function writePlan(
+  io: Io,
+  planned: Extract<RunEvent, { type: "planned" }>,
+  flags: TableFlags,
+): Promise<void> {
+  const { wanted, fetch, here, unknown, withdrawn, freeBytes, freeInodes, licences } = planned;
+  async function* rows(): AsyncIterable<Row> {
+    yield { what: "wanted", ...wanted };
+    yield { what: "to fetch", ...fetch };
+    yield { what: "here already", ...here };
+    yield { what: "not shown by the archive", items: unknown, files: null, bytes: null };
+    yield { what: "withdrawn", items: withdrawn, files: null, bytes: null };
+    yield { what: "free on the disk", items: null, files: freeInodes, bytes: freeBytes };
+  }
+  await writeTable(io, { columns: ["what", "items", "files", "bytes"], rows: rows() }, flags);
+  const lines: string[] = [];
+  if (freeBytes !== null && freeBytes < fetch.bytes) {
+    lines.push(`The disk is too small: ${sized(fetch.bytes)} to fetch, ${sized(freeBytes)} free.`);
+  }
+  if (freeInodes !== null && freeInodes < fetch.files) {
+    lines.push(
+      `The disk has too few inodes: ${counted(fetch.files, "file")} to fetch, room for ${counted(freeInodes, "more file")}.`,
+    );
+  }
+  if (licences.length > 0) lines.push("Using these data would owe:", ...licences.map(owed));
+  say(io, ...lines, "Nothing was downloaded (--dry-run).");
+}
+
+const owed = ({ collection, licence, doi }: Citation): string =>
+  `  ${shown(collection)}: ${shown(licence ?? "licence not stated")}${doi === null ? "" : `, cite ${shown(doi)}`}`;
+
+/** How long a background run is watched for a mistake that ends it at once. */
+const WATCHED_MS = 1_500;
+
+async function detach(call: Call<Flags>, running: Running, dir: string): Promise<number> {
+  const { io } = running;
+  if (call.words.includes("-")) {
+    throw new UsageError(
+      "a background run can't read a selection from standard input",
+      "save it with `gantry find - --save FILE`, then get that file",
+    );
+  }
+  const system = await io.system();
+  const stamp = io.now().toISOString().slice(0, 19).replaceAll(":", "");
+  const log = `${call.flags.logDir ?? `${dir}/.gantry/logs`}/detached-${stamp}Z.log`;
+  const child = await system.detach([...io.program, ...detachedArguments(call, dir)], {
+    log,
+    cwd: io.cwd,
+    env: io.env,
+  });
+  const watch = new AbortController();
+  const status = await Promise.race([child.ended, io.sleep(WATCHED_MS, watch.signal).then(() => null)]);
+  watch.abort();
+  child.forget();
+  if (status !== null && status !== 0) {
+    say(
+      io,
+      await system.readTail(log, 20),
+      `The background run ended at once with exit ${status}. Its log: ${log}`,
+    );
+    return status;
+  }
+  if (status === 0) {
+    say(io, await system.readTail(log, 20), `The background run has finished already. Its log: ${log}`);
+    return 0;
+  }
+  const word = shellWord(dir);
+  say(
+    io,
+    `Running in the background as process ${child.pid}; you may log out.`,
+    `  log      ${log}`,
+    `  look on  gantry status ${word} --watch`,
+    `  end it   gantry stop ${word}`,
+  );
+  return 0;
+}
+
+/** The command line of the background part: the same, but it does not detach again and asks nothing. */
+export function detachedArguments(call: Call<Flags>, dir: string): string[] {
+  const end = call.argv.indexOf("--");
+  const before = (end < 0 ? call.argv : call.argv.slice(0, end)).filter((word) => word !== "--detach");
+  const added = ["--detached", ...(call.flags.output === undefined ? ["-o", dir] : [])];
+  if (call.flags.progress === undefined) added.push("--progress", "plain");
+  return [...before, ...added, ...(end < 0 ? [] : call.argv.slice(end))];
+}

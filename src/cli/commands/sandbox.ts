@@ -1,0 +1,188 @@
+import { defineCommand, type Running, shellWord, UsageError, wholeNumber } from "../command.ts";
+import { counted, shown } from "../render/wording.ts";
+import { createWriter, say } from "../render/writer.ts";
+
+interface Flags {
+  readonly port?: number;
+  readonly data?: string;
+  readonly seed?: number;
+  readonly precompute?: boolean;
+}
+
+type Sandbox = Awaited<ReturnType<typeof import("../../sandbox/server.ts")["startSandbox"]>>;
+
+export const command = defineCommand<Flags>({
+  words: "[command...]",
+  about:
+    "Serves stand-in archives on this machine, with generated phantoms or your own files. With a command (after --) it runs that against them, then stops and returns the command's exit status.",
+  flags: [
+    { flags: "--port <n>", help: "listen here (default: any free port)", parse: wholeNumber("--port", 0) },
+    { flags: "--data <dir>", help: "serve the DICOM files of this folder instead of the phantoms" },
+    {
+      flags: "--seed <n>",
+      help: "another set of phantoms and of drawn faults",
+      parse: wholeNumber("--seed", 0),
+    },
+    { flags: "--precompute", help: "build replies before they are asked for, for benchmarks" },
+  ],
+  examples: [
+    ["gantry sandbox", "serve until Ctrl-C"],
+    ["gantry sandbox -- gantry ls tcia:", "one command against it"],
+    ["gantry sandbox --data ~/dicom -- sh my-pipeline.sh", "your own pipeline and data"],
+  ],
+  async run({ words, flags }, running) {
+    const { startSandbox } = await import("../../sandbox/server.ts");
+    let sandbox: Sandbox;
+    try {
+      sandbox = await startSandbox({
+        ...(flags.port === undefined ? {} : { port: flags.port }),
+        ...(flags.data === undefined ? {} : { dataDir: flags.data }),
+        ...(flags.seed === undefined ? {} : { seed: flags.seed }),
+        ...(flags.precompute ? { precompute: true } : {}),
+      });
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code;
+      if (code === "EADDRINUSE")
+        throw new UsageError(`port ${flags.port} is taken`, "leave out --port to get a free one");
+      if (code === "EACCES" || code === "ENOENT" || code === "ENOTDIR") {
+        throw new UsageError(`the sandbox can't start: ${(error as Error).message}`);
+      }
+      throw error;
+    }
+    try {
+      if (flags.precompute) await sandbox.control.precompute();
+      return words.length > 0 ? await runInside(words, sandbox, running) : await serve(sandbox, running);
+    } finally {
+      await sandbox.close();
+    }
+  },
+});
+
+/** The configuration that makes the archives' names mean the sandbox. */
+export const configOf = (archives: Sandbox["archives"]): string =>
+  archives
+    .map(
+      ({ name, kind, url }) =>
+        `[archives.${name}]\nkind = ${JSON.stringify(kind)}\nurl = ${JSON.stringify(url)}\n`,
+    )
+    .join("\n");
+
+async function runInside(words: readonly string[], sandbox: Sandbox, running: Running): Promise<number> {
+  const { io, signal, onInterrupt } = running;
+  const system = await io.system();
+  const folder = await system.makeTemporaryFolder();
+  // The command and its own end decide; a second signal still leaves at once.
+  onInterrupt(null);
+  try {
+    const config = `${folder}/config.toml`;
+    await system.writeText(config, configOf(sandbox.archives));
+    await system.writeText(
+      `${folder}/bin/gantry`,
+      `#!/bin/sh\nexec ${io.program.map(shellWord).join(" ")} "$@"\n`,
+      0o755,
+    );
+    const child = system.run(words, {
+      ...io.env,
+      ...sandbox.environment,
+      GANTRY_CONFIG: config,
+      GANTRY_SANDBOX_URL: sandbox.url,
+      PATH: `${folder}/bin:${io.env.PATH ?? ""}`,
+    });
+    const forward = (): void => {
+      const by = (signal.reason as { code?: string }).code === "terminated" ? "SIGTERM" : "SIGINT";
+      // A terminal has sent Ctrl-C to the command already; a second one would mean "leave at once".
+      if (by === "SIGTERM" || io.stdin.isTTY !== true) child.kill(by);
+    };
+    signal.addEventListener("abort", forward, { once: true });
+    const status = await child.status;
+    signal.removeEventListener("abort", forward);
+    if (status === 127) say(io, `gantry: the sandbox could not run ${shown(words[0]!)}`);
+    return status;
+  } finally {
+    await system.remove(folder);
+  }
+}
+
+interface Door {
+  readonly collections: Readonly<Record<string, number>>;
+  readonly problems: readonly { readonly path: string; readonly reason: string }[];
+}
+
+const PROBLEMS_SHOWN = 20;
+
+async function serve(sandbox: Sandbox, { io, signal, onInterrupt }: Running): Promise<number> {
+  onInterrupt("Stopping the sandbox.");
+  const system = await io.system();
+  const folder = await system.makeTemporaryFolder();
+  try {
+    const config = `${folder}/config.toml`;
+    await system.writeText(config, configOf(sandbox.archives));
+    const { collections, problems } = await readDoor(sandbox);
+    const first = Object.keys(collections).sort()[0] ?? "COLLECTION";
+    const name = sandbox.archives[0]?.name ?? "tcia";
+    const writer = createWriter(io.stdout);
+    await writer.write(
+      [
+        `The sandbox serves at ${sandbox.url}`,
+        "",
+        "Archives",
+        ...sandbox.archives.map(
+          (archive) => `  ${`${archive.name}:`.padEnd(12)} ${archive.kind.padEnd(8)} ${archive.url}`,
+        ),
+        "",
+        "Collections",
+        ...Object.entries(collections)
+          .sort(([a], [b]) => (a < b ? -1 : 1))
+          .map(([collection, count]) => `  ${shown(collection).padEnd(28)} ${counted(count, "series")}`),
+        "",
+        "To use it from another terminal",
+        `  export GANTRY_CONFIG=${shellWord(config)} NO_PROXY=127.0.0.1,localhost`,
+        `  gantry ls ${name}:`,
+        `  gantry get ${shellWord(`${name}:${first}`)} -o try`,
+        "  (its restricted data ask for user demo, password demo)",
+        "",
+        "The control door: faults, changes, requests seen",
+        `  curl ${sandbox.url}/_sandbox/`,
+        `  curl -d '[{"kind": "cut", "count": 1}]' ${sandbox.url}/_sandbox/faults`,
+        "",
+        ...(problems.length === 0
+          ? []
+          : [
+              `Not served: ${counted(problems.length, "file")}`,
+              ...problems
+                .slice(0, PROBLEMS_SHOWN)
+                .map(({ path, reason }) => `  ${shown(path)}: ${shown(reason)}`),
+              ...(problems.length > PROBLEMS_SHOWN ? [`  and ${problems.length - PROBLEMS_SHOWN} more`] : []),
+              "",
+            ]),
+        "Ctrl-C stops it.",
+        "",
+      ].join("\n"),
+    );
+    await writer.flush();
+    await new Promise<void>((resolve) => {
+      if (signal.aborted) resolve();
+      signal.addEventListener("abort", () => resolve(), { once: true });
+    });
+    // Ctrl-C is how it is meant to end.
+    return (signal.reason as { code?: string }).code === "terminated" ? 143 : 0;
+  } finally {
+    await system.remove(folder);
+  }
+}
+
+/** What the control door shows of itself. */
+async function readDoor(sandbox: Sandbox): Promise<Door> {
+  const { get } = await import("node:http");
+  const text = await new Promise<string>((resolve, reject) => {
+    get(`${sandbox.url}/_sandbox/`, { agent: false }, (reply) => {
+      let body = "";
+      reply.setEncoding("utf8");
+      reply.on("data", (part: string) => {
+        body += part;
+      });
+      reply.on("end", () => resolve(body));
+    }).on("error", reject);
+  });
+  return JSON.parse(text) as Door;
+}

@@ -1,0 +1,164 @@
+import { defineCommand, shellWord } from "../command.ts";
+import { type Io, isScreen } from "../io.ts";
+import type { FolderStatus, Row } from "../library.ts";
+import { formatFor, TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
+import { counted, cutTo, lasting, shown, sized } from "../render/wording.ts";
+import { createWriter } from "../render/writer.ts";
+
+interface Flags extends TableFlags {
+  readonly watch?: boolean;
+  readonly check?: boolean;
+}
+
+const WATCH_MS = 2_000;
+
+export const command = defineCommand<Flags>({
+  words: "<dir>",
+  about:
+    "Shows how far a folder's download is, from any terminal: done, failed, rate, time left, stalled or alive.",
+  flags: [
+    { flags: "--watch", help: "show it again every two seconds until the run ends" },
+    {
+      flags: "--check",
+      help: "exit 3 when something is missing and no run is mending it, or the run has stalled",
+    },
+    ...TABLE_FLAGS,
+  ],
+  examples: [
+    ["gantry status lctsc", "how far it is"],
+    ["gantry status lctsc --watch", "look on until it ends"],
+    ["gantry status lctsc --check || mail -s 'download' me", "for cron"],
+  ],
+  async run({ words, flags }, { io, signal, onInterrupt }) {
+    const { readStatus } = await io.library();
+    const dir = words[0]!;
+    const people = formatFor(io, flags) === "table" && flags.fields === undefined;
+    const redraw = flags.watch === true && isScreen(io, io.stdout);
+    onInterrupt(null);
+    for (let drawn = 0; ; ) {
+      const status = await readStatus(dir);
+      if (people) drawn = await writeBlock(io, status, redraw ? drawn : 0);
+      else await writeTable(io, { columns: COLUMNS, rows: rowOf(status) }, flags);
+      const lives = status.run !== null && status.run.alive !== false && status.run.exit === null;
+      if (!flags.watch || !lives) return flags.check && isBad(status) ? 3 : 0;
+      await io.sleep(WATCH_MS, signal);
+      // Who looks on and has seen enough did not fail at anything.
+      if (signal.aborted) return 0;
+    }
+  },
+});
+
+/** A dead run, a failed one, a stalled one; missing or damaged items that nobody is fetching. */
+export function isBad(status: FolderStatus): boolean {
+  const { run } = status;
+  if (run?.stalled) return true;
+  if (run !== null && run.exit === null && run.alive !== false) return false;
+  return (run !== null && run.exit !== 0) || status.missing > 0 || status.damaged > 0;
+}
+
+function stateOf({ run, missing, damaged }: FolderStatus): string {
+  if (run === null || run.exit === 0) return missing + damaged === 0 ? "complete" : "incomplete";
+  if (run.exit !== null) return run.exit === 130 || run.exit === 143 ? "interrupted" : "failed";
+  if (run.alive === false) return "died";
+  if (run.stalled) return "stalled";
+  return run.alive === null ? `${run.state} on another host` : run.state;
+}
+
+const COLUMNS = [
+  "dir",
+  "state",
+  "doneItems",
+  "expectedItems",
+  "doneFiles",
+  "doneBytes",
+  "expectedBytes",
+  "missing",
+  "damaged",
+  "withdrawn",
+  "run",
+  "host",
+  "pid",
+  "alive",
+  "stalled",
+  "detached",
+  "startedAt",
+  "exit",
+  "failedItems",
+  "bytesPerSecond",
+  "etaSeconds",
+] as const;
+
+async function* rowOf(status: FolderStatus): AsyncIterable<Row> {
+  const { run, done, expected } = status;
+  const flag = (value: boolean | null | undefined): string | null => (value == null ? null : String(value));
+  const row: Record<(typeof COLUMNS)[number], string | number | null> = {
+    dir: status.dir,
+    state: stateOf(status),
+    doneItems: done.items,
+    expectedItems: expected.items,
+    doneFiles: done.files,
+    doneBytes: done.bytes,
+    expectedBytes: expected.bytes,
+    missing: status.missing,
+    damaged: status.damaged,
+    withdrawn: status.withdrawn,
+    run: run?.run ?? null,
+    host: run?.host ?? null,
+    pid: run?.pid ?? null,
+    alive: flag(run?.alive),
+    stalled: flag(run?.stalled),
+    detached: flag(run?.detached),
+    startedAt: run?.startedAt ?? null,
+    exit: run?.exit ?? null,
+    failedItems: run?.progress?.failedItems ?? null,
+    bytesPerSecond: run?.progress?.bytesPerSecond ?? null,
+    etaSeconds: run?.progress?.etaSeconds ?? null,
+  };
+  yield row;
+}
+
+/** Writes the block, over `overLines` lines of an earlier one; how many lines it has. */
+async function writeBlock(io: Io, status: FolderStatus, overLines: number): Promise<number> {
+  const columns = io.stdout.columns ?? 80;
+  // A line that the terminal breaks would be two to draw over.
+  const lines = blockOf(status).map((line) => (isScreen(io, io.stdout) ? cutTo(line, columns - 1) : line));
+  const writer = createWriter(io.stdout);
+  if (overLines > 0) await writer.write(`\u001b[${overLines}A\u001b[J`);
+  await writer.write(lines.map((line) => `${line}\n`).join(""));
+  await writer.flush();
+  return lines.length;
+}
+
+function blockOf(status: FolderStatus): string[] {
+  const { run, done, expected } = status;
+  const lines = [
+    `${shown(status.dir)}: ${stateOf(status)}`,
+    ...status.requests.map((request) => `  asked for  ${shown(request)}`),
+    `  stored     ${counted(done.items, "item")} of ${counted(expected.items, "item")}, ${counted(done.files, "file")}, ${sized(done.bytes)} of ${sized(expected.bytes)}`,
+  ];
+  if (status.missing > 0) lines.push(`  missing    ${counted(status.missing, "item")}`);
+  if (status.damaged > 0) lines.push(`  damaged    ${counted(status.damaged, "item")}`);
+  if (status.withdrawn > 0)
+    lines.push(`  withdrawn  ${counted(status.withdrawn, "item")}: here, and no longer in the archive`);
+  const lives = run !== null && run.exit === null && run.alive !== false;
+  if (run !== null) {
+    const where = `process ${run.pid} on ${shown(run.host)}${run.detached ? ", detached" : ""}`;
+    lines.push(
+      `  run        ${where}, started ${run.startedAt}${run.exit === null ? "" : `, ended with exit ${run.exit}`}`,
+    );
+    if (run.progress !== null) {
+      const { doneItems, totalItems, failedItems, bytesPerSecond, etaSeconds } = run.progress;
+      const parts = [`${counted(doneItems, "item")} of ${totalItems} done`];
+      if (failedItems > 0) parts.push(`${failedItems} failed`);
+      if (lives) parts.push(`${sized(bytesPerSecond)}/s`);
+      if (lives && etaSeconds !== null) parts.push(`${lasting(etaSeconds * 1000)} left`);
+      lines.push(`  progress   ${parts.join(", ")}`);
+    }
+    if (run.stalled) lines.push("  stalled    no bytes arrived for five minutes");
+  }
+  const dir = shellWord(status.dir);
+  if (lives) lines.push(`  to end it  gantry stop ${dir}`);
+  else if (status.missing + status.damaged > 0) lines.push(`  to go on   gantry get -o ${dir}`);
+  else lines.push(`  to prove   gantry verify ${dir}`);
+  return lines;
+}

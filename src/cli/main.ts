@@ -1,0 +1,68 @@
+/** The program. The only place that acts on signals and decides the exit status (docs/exit-codes.md). */
+import { isRunError, type Running, UsageError } from "./command.ts";
+import { type Io, type Signal, systemIo } from "./io.ts";
+import { readCommandLine } from "./program.ts";
+import { shown } from "./render/wording.ts";
+import { createWriter, OutputClosed, say } from "./render/writer.ts";
+
+const STATUS: Readonly<Record<Signal, number>> = { SIGINT: 130, SIGTERM: 143 };
+
+/** Runs one command line (without the program's name). Resolves to the exit status; never rejects. */
+export async function main(argv: string[], io: Io = systemIo()): Promise<number> {
+  const control = new AbortController();
+  let onInterrupt: string | null = "Stopping. Press Ctrl-C again to leave at once.";
+  let asked: Signal | null = null;
+  const release = io.onSignal((signal) => {
+    if (asked !== null) return io.exit(STATUS[asked]);
+    asked = signal;
+    if (onInterrupt !== null) say(io, "", onInterrupt);
+    void io.library().then(({ RunError }) => {
+      const [code, by] =
+        signal === "SIGINT" ? (["interrupted", "Ctrl-C"] as const) : (["terminated", "SIGTERM"] as const);
+      control.abort(new RunError(code, `stopped by ${by}`));
+    });
+  });
+  const running: Running = {
+    io,
+    signal: control.signal,
+    onInterrupt: (sentence) => {
+      onInterrupt = sentence;
+    },
+  };
+  try {
+    const reading = await readCommandLine(argv, { columns: io.stdout.columns ?? 80, version: readVersion });
+    if (reading.kind === "show") {
+      const writer = createWriter(io.stdout);
+      await writer.write(reading.text);
+      await writer.flush();
+      return 0;
+    }
+    return await reading.command.run(reading.call, running);
+  } catch (error) {
+    if (error instanceof OutputClosed) return 0;
+    return tell(io, error);
+  } finally {
+    release();
+  }
+}
+
+/** Says what went wrong and what to do next; the status that goes with it. */
+function tell(io: Io, error: unknown): number {
+  if (error instanceof UsageError) {
+    say(io, `gantry: ${shown(error.message)}`, ...(error.hint === "" ? [] : [`  ${shown(error.hint)}`]));
+    return 2;
+  }
+  if (isRunError(error)) {
+    say(io, `gantry: ${shown(error.message)}`, ...(error.hint === "" ? [] : [`  ${shown(error.hint)}`]));
+    return error.exit;
+  }
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  say(io, "gantry: this is a fault of gantry itself; please report it with these lines:", text);
+  return 1;
+}
+
+async function readVersion(): Promise<string> {
+  const { readFile } = await import("node:fs/promises");
+  const text = await readFile(new URL("../../package.json", import.meta.url), "utf8");
+  return String((JSON.parse(text) as { version: unknown }).version);
+}

@@ -1,0 +1,32 @@
+/** What every command that asks an archive does around its one call. */
+import type { Running } from "./command.ts";
+import type { Gantry, Library } from "./library.ts";
+
+type OpenOptions = NonNullable<Parameters<Library["open"]>[0]>;
+
+async function* stdinBytes(running: Running): AsyncIterable<Uint8Array> {
+  for await (const chunk of running.io.stdin) {
+    running.signal.throwIfAborted();
+    yield typeof chunk === "string" ? Buffer.from(chunk) : chunk;
+  }
+}
+
+/** Opens the library with this program's surroundings, calls `use`, closes it whatever happens. */
+export async function withGantry<T>(
+  running: Running,
+  use: (gantry: Gantry, library: Library) => Promise<T>,
+  options: Partial<OpenOptions> = {},
+): Promise<T> {
+  const library = await running.io.library();
+  const gantry = await library.open({
+    environment: running.io.env,
+    signal: running.signal,
+    stdin: () => stdinBytes(running),
+    ...options,
+  });
+  try {
+    return await use(gantry, library);
+  } finally {
+    await gantry.close();
+  }
+}

@@ -1,0 +1,131 @@
+/** Files and processes for the few commands that need them besides the library: detach, sandbox, demo. */
+import { spawn } from "node:child_process";
+import { createReadStream } from "node:fs";
+import { chmod, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { constants, tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
+import type { Signal } from "./io.ts";
+
+export interface Child {
+  /** As a shell counts: the exit status, 128 and the signal's number, 127 when there is no such program. */
+  readonly status: Promise<number>;
+  kill(signal: Signal): void;
+}
+
+export interface System {
+  makeTemporaryFolder(): Promise<string>;
+  /** Folders on the way are made. */
+  writeText(path: string, text: string, mode?: number): Promise<void>;
+  /** The last so many lines of a file; empty when there is none. */
+  readTail(path: string, lines: number): Promise<string>;
+  readBytes(path: string): Promise<Uint8Array>;
+  /** Inverts one byte of a file; negative positions count from the end. */
+  invertByte(path: string, position: number): Promise<void>;
+  /** Paths of all files below a folder that end so, relative to it, sorted. */
+  listFiles(dir: string, ending: string): Promise<string[]>;
+  remove(path: string): Promise<void>;
+  /** Runs a program on this terminal. */
+  run(command: readonly string[], env: Readonly<Record<string, string | undefined>>): Child;
+  /**
+   * Starts a program that outlives this one and its terminal. `ended` resolves to its status if it ends while
+   * this process still waits for it.
+   */
+  detach(
+    command: readonly string[],
+    options: {
+      readonly log: string;
+      readonly cwd: string;
+      readonly env: Readonly<Record<string, string | undefined>>;
+    },
+  ): Promise<{ readonly pid: number; readonly ended: Promise<number>; forget(): void }>;
+  /** One line from the terminal, without its end; null at the end of input. */
+  ask(question: string): Promise<string | null>;
+}
+
+export const system: System = {
+  makeTemporaryFolder: () => mkdtemp(join(tmpdir(), "gantry-")),
+  async writeText(path, text, mode = 0o666) {
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, text);
+    if (mode !== 0o666) await chmod(path, mode);
+  },
+  async readTail(path, lines) {
+    const kept: string[] = [];
+    try {
+      for await (const line of createInterface({ input: createReadStream(path) })) {
+        kept.push(line);
+        if (kept.length > lines) kept.shift();
+      }
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    }
+    return kept.join("\n");
+  },
+  readBytes: (path) => readFile(path),
+  async invertByte(path, position) {
+    const file = await open(path, "r+");
+    try {
+      const { size } = await file.stat();
+      const at = position < 0 ? size + position : position;
+      const byte = Buffer.alloc(1);
+      await file.read(byte, 0, 1, at);
+      byte[0]! ^= 0xff;
+      await file.write(byte, 0, 1, at);
+    } finally {
+      await file.close();
+    }
+  },
+  async listFiles(dir, ending) {
+    const entries = await readdir(dir, { recursive: true, withFileTypes: true });
+    return entries
+      .filter((entry) => entry.isFile() && entry.name.endsWith(ending))
+      .map((entry) => join(entry.parentPath, entry.name).slice(dir.length + 1))
+      .sort();
+  },
+  remove: (path) => rm(path, { recursive: true, force: true }),
+  run(command, env) {
+    const [program = "", ...args] = command;
+    const child = spawn(program, args, { stdio: "inherit", env });
+    return {
+      status: new Promise((resolve) => {
+        child.on("error", () => resolve(127));
+        child.on("exit", (code, signal) =>
+          resolve(code ?? 128 + (constants.signals[signal ?? "SIGTERM"] ?? 0)),
+        );
+      }),
+      kill: (signal) => void child.kill(signal),
+    };
+  },
+  async detach(command, { log, cwd, env }) {
+    const [program = "", ...args] = command;
+    await mkdir(dirname(log), { recursive: true });
+    const file = await open(log, "a");
+    try {
+      // Its own session (setsid), so that no hang-up of this terminal reaches it.
+      const child = spawn(program, args, { cwd, env, detached: true, stdio: ["ignore", file.fd, file.fd] });
+      const ended = new Promise<number>((resolve) => {
+        child.on("exit", (code, signal) =>
+          resolve(code ?? 128 + (constants.signals[signal ?? "SIGTERM"] ?? 0)),
+        );
+      });
+      await new Promise<void>((resolve, reject) => {
+        child.on("spawn", resolve);
+        child.on("error", reject);
+      });
+      return { pid: child.pid ?? 0, ended, forget: () => child.unref() };
+    } finally {
+      await file.close();
+    }
+  },
+  ask(question) {
+    const lines = createInterface({ input: process.stdin, output: process.stderr });
+    return new Promise((resolve) => {
+      lines.on("close", () => resolve(null));
+      lines.question(question, (answer) => {
+        resolve(answer);
+        lines.close();
+      });
+    });
+  },
+};
