@@ -16,7 +16,7 @@ export interface SeenRequest {
   readonly method: string;
   readonly path: string;
   readonly query: Readonly<Record<string, string>>;
-  /** Form fields of the body, each with all its values. */
+  /** Form fields of the body, each with all its values, of each the first 65,536 characters. */
   readonly form: Readonly<Record<string, readonly string[]>>;
   /** As received, Authorization included. */
   readonly headers: IncomingHttpHeaders;
@@ -48,8 +48,8 @@ export interface SandboxControl {
   precompute(seriesInstanceUids?: Iterable<string>): Promise<void>;
 }
 
-/** The oldest are forgotten beyond this many. */
-const KEPT_REQUESTS = 200_000;
+/** The oldest are forgotten beyond this many, half as many again at a time. */
+const KEPT_REQUESTS = 100_000;
 
 export class RequestLog {
   #seen: SeenRequest[] = [];

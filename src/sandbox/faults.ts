@@ -135,8 +135,8 @@ function pathMatcher(route: string | undefined): (path: string) => boolean {
 export interface FaultTarget {
   readonly method: string;
   readonly path: string;
-  /** Decoded query and form, for `containing`. */
-  readonly details: string;
+  /** Decoded query and form, for `containing`. Asked for only when there are faults: a form can have many megabytes. */
+  details(): string;
   readonly serves: Serves;
 }
 
@@ -151,7 +151,7 @@ interface Card {
 export class FaultDeck {
   #cards: Card[] = [];
   #seed: number;
-  #seen = new Map<string, number>();
+  #seen = new Map<number, number>();
 
   constructor(seed: number) {
     this.#seed = seed;
@@ -174,7 +174,8 @@ export class FaultDeck {
    */
   draw(target: FaultTarget): Fault | undefined {
     if (this.#cards.length === 0) return undefined;
-    const same = `${target.method} ${target.path}?${target.details}`;
+    const details = target.details();
+    const same = hash32(`${target.method} ${target.path}?${details}`);
     const nth = this.#seen.get(same) ?? 0;
     this.#seen.set(same, nth + 1);
     for (const [index, card] of this.#cards.entries()) {
@@ -182,7 +183,7 @@ export class FaultDeck {
       const only = ONLY_FOR[fault.kind];
       if (only !== undefined && !only.includes(target.serves)) continue;
       if (!card.matches(target.path)) continue;
-      if (fault.containing !== undefined && !target.details.includes(fault.containing)) continue;
+      if (fault.containing !== undefined && !details.includes(fault.containing)) continue;
       card.met++;
       if (card.met <= (fault.skip ?? 0)) continue;
       if (fault.count !== undefined && card.struck >= fault.count) continue;

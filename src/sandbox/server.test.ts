@@ -452,3 +452,12 @@ it("closes with transfers under way, and refuses a port that is taken", async ()
   response.resume();
   await broken;
 });
+
+it("HEAD runs as GET, without a body", async () => {
+  const request = httpRequest(`${sandbox.url}${IMAGES}`, { method: "HEAD", agent: false }).end();
+  const [response] = await once(request, "response");
+  expect([response.statusCode, response.headers["content-type"]]).toEqual([200, "application/octet-stream"]);
+  response.resume();
+  await once(response, "end");
+  expect(sandbox.control.requests().at(-1)).toMatchObject({ method: "HEAD", status: 200, bytesSent: 0 });
+});

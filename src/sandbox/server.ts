@@ -52,6 +52,9 @@ export interface Sandbox {
 /** Longest body that is read; a form of a million series UIDs has 65 MB. */
 const MAX_BODY_BYTES = 256 * 1024 * 1024;
 
+/** Of each form field in the record of requests. */
+const RECORDED_CHARACTERS = 65_536;
+
 /** Start a sandbox. Rejects with the system's error when the port is taken. */
 export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbox> {
   const { host = "127.0.0.1", seed = 1, user = "demo", password = "demo", precompute = false } = options;
@@ -122,7 +125,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     const fault = deck.draw({
       method: parsed.method,
       path: parsed.path,
-      details: [...parsed.query, ...parsed.form].map(([name, value]) => `${name}=${value}`).join("&"),
+      details: () => [...parsed.query, ...parsed.form].map(([name, value]) => `${name}=${value}`).join("&"),
       serves: route?.serves ?? "page",
     });
     seen.fault = fault?.kind ?? null;
@@ -196,7 +199,9 @@ async function receive(
   const method = incoming.method ?? "GET";
   const parsed = { method, path, query, form, headers: incoming.headers, incoming };
   const fields: Record<string, string[]> = {};
-  for (const name of form.keys()) fields[name] ??= form.getAll(name);
+  for (const name of form.keys()) {
+    fields[name] ??= form.getAll(name).map((value) => value.slice(0, RECORDED_CHARACTERS));
+  }
   const seen = log.add({
     startedMs: performance.now() - startedAt,
     method,

@@ -98,6 +98,10 @@ export async function send(response: ServerResponse, reply: Reply, fault?: Fault
   if (body instanceof Uint8Array) headers["Content-Length"] = body.byteLength;
   if (body === undefined && ![204, 304].includes(reply.status)) headers["Content-Length"] = 0;
   response.writeHead(reply.status, headers);
+  if (response.req.method === "HEAD") {
+    response.end();
+    return { status: reply.status, bytes: 0, ending: "complete" };
+  }
   // The head goes out at once: a stalled or slow body must not hold it back.
   if (endsEarly || fault?.kind === "slow") response.flushHeaders();
 
