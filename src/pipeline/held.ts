@@ -1,0 +1,140 @@
+/** What a folder holds, and the files that are made from that: companions, the citation file, the listing. */
+import { lstat, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { ensureFolder, writeFileDurably } from "../lib/durable-file.ts";
+import { ExternalSort } from "../lib/external-sort.ts";
+import type { ItemState } from "../model/receipt.ts";
+import { checkHeader } from "../model/receipt.ts";
+import { safePath } from "../model/safe-path.ts";
+import type { Citation, HeldItem, Source } from "../sources/source.ts";
+import { readItemStates } from "../state/receipts.ts";
+import { readExpected, readSelections } from "../state/selections.ts";
+import { readNames, type StateFolder } from "../state/state-folder.ts";
+import { isStored } from "./plan.ts";
+import { joinStates } from "./planning.ts";
+
+export interface HeldOptions {
+  readonly state: StateFolder;
+  readonly temporary: () => Promise<string>;
+  readonly source: (archive: string) => Promise<Source>;
+}
+
+export function readStates(state: StateFolder, temporary: () => Promise<string>): AsyncIterable<ItemState> {
+  return readItemStates(state, { folder: temporary, onBad: () => undefined });
+}
+
+/** Items that are stored, with the labels that some selection gave them, sorted by id. */
+export async function* readHeld({ state, temporary }: HeldOptions): AsyncGenerator<HeldItem> {
+  const all = await readSelections(state);
+  async function* items() {
+    for await (const { item } of readExpected(all)) yield item;
+  }
+  for await (const { item, state: found } of joinStates(items(), readStates(state, temporary))) {
+    if (!found || !isStored(found) || item.unknown) continue;
+    const { files, place, facts, at } = found.current;
+    yield {
+      item,
+      place: place.folder ?? ".",
+      files: files.length,
+      bytes: files.reduce((sum, file) => sum + file.bytes, 0),
+      facts,
+      storedAt: at,
+    };
+  }
+}
+
+const COMPANIONS_KIND = "gantry-companions";
+const COMPANIONS_VERSION = 1;
+
+/** Paths of the companions that were written, so that nobody takes them for strays. */
+export async function readCompanions(state: StateFolder): Promise<string[]> {
+  const path = state.path("companions.json");
+  if (!(await readNames(state.path())).includes("companions.json")) return [];
+  const header = checkHeader(await readFile(path, "utf8"), COMPANIONS_KIND, COMPANIONS_VERSION, path);
+  return Array.isArray(header.paths) ? header.paths.map(String) : [];
+}
+
+/** Makes the companions, CITATION.txt and listing.tsv anew. */
+export async function writeDerived(options: HeldOptions): Promise<readonly Citation[]> {
+  const { state, temporary } = options;
+  const citations = new Map<string, Citation>();
+  const archives = new Map<string, string>();
+  for await (const { item } of readHeld(options)) {
+    const source = await options.source(item.archive);
+    if (!archives.has(source.kind)) archives.set(source.kind, item.archive);
+    noteCitation(citations, source.cite(item.labels));
+  }
+  const written = new Set<string>();
+  for (const [kind, archive] of archives) {
+    const source = await options.source(archive);
+    async function* ofKind(): AsyncGenerator<HeldItem> {
+      for await (const held of readHeld(options)) {
+        if ((await options.source(held.item.archive)).kind === kind) yield held;
+      }
+    }
+    for await (const companion of source.companions?.(ofKind) ?? []) {
+      const path = safePath(companion.path);
+      const target = join(state.dir, path);
+      written.add(path);
+      if (companion.keep && (await lstat(target).catch(() => null))) continue;
+      await ensureFolder(join(target, ".."));
+      await writeFileDurably(target, companion.content);
+    }
+  }
+  for (const path of await readCompanions(state)) written.add(path);
+  await writeFileDurably(
+    state.path("companions.json"),
+    `${JSON.stringify({ kind: COMPANIONS_KIND, version: COMPANIONS_VERSION, paths: [...written].sort() })}\n`,
+  );
+  const owed = sortCitations(citations);
+  await writeFileDurably(state.path("CITATION.txt"), formatCitations(owed));
+  await writeListing(state, temporary);
+  return owed;
+}
+
+export function noteCitation(citations: Map<string, Citation>, citation: Citation | null): void {
+  if (citation)
+    citations.set(`${citation.collection}\u0000${citation.licence}\u0000${citation.doi}`, citation);
+}
+
+export function sortCitations(citations: ReadonlyMap<string, Citation>): Citation[] {
+  return [...citations.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, citation]) => citation);
+}
+
+function formatCitations(citations: readonly Citation[]): string {
+  const lines = ["What using the data in this folder owes:", ""];
+  for (const { collection, licence, licenceUrl, doi } of citations) {
+    lines.push(collection);
+    lines.push(`  licence: ${licence ?? "(not stated)"}${licenceUrl ? ` <${licenceUrl}>` : ""}`);
+    lines.push(`  cite:    ${doi ?? "(no DOI stated; see the collection's page)"}`, "");
+  }
+  return `${lines.join("\n")}\n`;
+}
+
+/** path, bytes, mtime (UTC), digest of every file that receipts name, sorted by path. */
+async function writeListing(state: StateFolder, temporary: () => Promise<string>): Promise<void> {
+  const sorter = new ExternalSort({ folder: temporary });
+  try {
+    for await (const found of readStates(state, temporary)) {
+      if (!isStored(found)) continue;
+      for (const { path, bytes, mtimeMs, digest } of found.current.files) {
+        await sorter.push(path, `${path}\t${bytes}\t${new Date(mtimeMs).toISOString()}\t${digest}`);
+      }
+    }
+    async function* lines(): AsyncGenerator<string> {
+      yield "path\tbytes\tmtime\tdigest\n";
+      let batch = "";
+      for await (const line of sorter.sorted()) {
+        batch += `${line}\n`;
+        if (batch.length > 1 << 18) {
+          yield batch;
+          batch = "";
+        }
+      }
+      yield batch;
+    }
+    await writeFileDurably(state.path("listing.tsv"), lines());
+  } finally {
+    await sorter.close();
+  }
+}
