@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { createReadStream } from "node:fs";
 import { chmod, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { constants, tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { createInterface } from "node:readline";
 import type { Signal } from "./io.ts";
 
@@ -22,9 +22,11 @@ export interface System {
   readBytes(path: string): Promise<Uint8Array>;
   /** Inverts one byte of a file; negative positions count from the end. */
   invertByte(path: string, position: number): Promise<void>;
-  /** Paths of all files below a folder that end so, relative to it, sorted. */
+  /** Paths of the data files below a folder that end so, relative to it, sorted. */
   listFiles(dir: string, ending: string): Promise<string[]>;
   remove(path: string): Promise<void>;
+  /** True as well when there is no such folder. */
+  isEmpty(dir: string): Promise<boolean>;
   /** Runs a program on this terminal. */
   run(command: readonly string[], env: Readonly<Record<string, string | undefined>>): Child;
   /**
@@ -80,8 +82,17 @@ export const system: System = {
     const entries = await readdir(dir, { recursive: true, withFileTypes: true });
     return entries
       .filter((entry) => entry.isFile() && entry.name.endsWith(ending))
-      .map((entry) => join(entry.parentPath, entry.name).slice(dir.length + 1))
+      .map((entry) => relative(dir, join(entry.parentPath, entry.name)))
+      .filter((path) => !path.startsWith(".gantry"))
       .sort();
+  },
+  async isEmpty(dir) {
+    try {
+      return (await readdir(dir)).length === 0;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return true;
+      throw error;
+    }
   },
   remove: (path) => rm(path, { recursive: true, force: true }),
   run(command, env) {
