@@ -1,1 +1,389 @@
-export {};
+/**
+ * The library: everything that the command line, the web page and cluster jobs call.
+ *
+ * `open` gives the configured archives; `get` plans and transfers; `verify` proves a folder again. Expected
+ * failures are `RunError`s (of a run: its summary's `error` and `failures`), cancellation is an `AbortSignal`
+ * whose reason should be a `RunError` `interrupted` or `terminated`.
+ */
+import { extname } from "node:path";
+import { type ArchiveConfig, type Environment, LATER_ARCHIVES, readArchives, readSecrets } from "./config.ts";
+import { RunError } from "./errors.ts";
+import { type Context, type Log, systemClock } from "./lib/context.ts";
+import { createRateLimiter } from "./lib/limiter.ts";
+import { createRedactor, type Redactor } from "./lib/redact.ts";
+import { RetryLoop } from "./lib/retry.ts";
+import { nearMatches, parseTarget } from "./model/address.ts";
+import type { Item, Row } from "./model/item.ts";
+import type { Filters } from "./model/query.ts";
+import { type AskContext, readAsk } from "./pipeline/asks.ts";
+import { type GetOptions, get, type Run, type RunEnvironment } from "./pipeline/get.ts";
+import { levelTotals, valuesOf } from "./pipeline/questions.ts";
+import { resolveQueries } from "./pipeline/select.ts";
+import { type VerifyRun, verify as verifyFolder } from "./pipeline/verify.ts";
+import { SOURCE_KINDS } from "./sources/index.ts";
+import type { Source, SourceContext } from "./sources/source.ts";
+import { saveSelection } from "./state/selections.ts";
+import { temporaryFolder } from "./state/state-folder.ts";
+import { createHttp, type Http } from "./transports/http.ts";
+import { VERSION } from "./version.ts";
+
+export type { ArchiveConfig } from "./config.ts";
+export { ERROR_TABLE, type ErrorCode, RunError } from "./errors.ts";
+export type { Context, Log, LogLevel } from "./lib/context.ts";
+export { systemClock } from "./lib/context.ts";
+export { parseDuration, parseRate } from "./lib/limiter.ts";
+export { createRedactor, type Redactor } from "./lib/redact.ts";
+export { nearMatches } from "./model/address.ts";
+export type { Item, Row, Value } from "./model/item.ts";
+export { DATE_FILTERS, type Filters, NO_FILTERS, type Query, WORD_FILTERS } from "./model/query.ts";
+export { displayName } from "./model/safe-path.ts";
+export {
+  EVENTS_VERSION,
+  type Failure,
+  type RunEvent,
+  type RunSummary,
+  type Tally,
+} from "./pipeline/events.ts";
+export { writeFolderSums } from "./pipeline/folder-sums.ts";
+export type { GetOptions, Run } from "./pipeline/get.ts";
+export { type Logbook, openLogbook } from "./pipeline/logbook.ts";
+export { createNotifier } from "./pipeline/notify.ts";
+export { type FolderStatus, readStatus, stopRun } from "./pipeline/status.ts";
+export { checkSums, type SumsResult, writeSums } from "./pipeline/sums.ts";
+export type { VerifyRun, VerifySummary } from "./pipeline/verify.ts";
+export type { Citation } from "./sources/source.ts";
+export { VERSION } from "./version.ts";
+
+export interface OpenOptions {
+  /** Default: the process's. */
+  readonly environment?: Environment;
+  readonly signal?: AbortSignal;
+  /** Default: nothing is logged. */
+  readonly log?: Log;
+  /** Knows every secret that is used; give the log's own to have it learn them. */
+  readonly redactor?: Redactor;
+  /** Further tries of a request or an item after the first. Default 5. */
+  readonly retries?: number;
+  /** A transfer that sends nothing for so long is tried again. Default 60,000. */
+  readonly stallTimeoutMs?: number;
+  readonly bandwidthBytesPerSecond?: number;
+  /** Items that are fetched at once. Default 4. */
+  readonly jobs?: number;
+  /** For a selection `-`. Default: the process's standard input. */
+  readonly stdin?: () => AsyncIterable<Uint8Array>;
+}
+
+/** Rows as they come, with the names of their columns; each row has an `address` that can be pasted back. */
+export interface Listing {
+  readonly columns: readonly string[];
+  /** The few columns that fit a terminal, when there are many. */
+  readonly summary?: readonly string[];
+  readonly rows: AsyncIterable<Row>;
+}
+
+export interface Gantry {
+  /**
+   * One level of an archive's tree below each path. `recursive`: all items below. `long`: with the number of
+   * series, images and bytes of each row.
+   */
+  list(
+    words: readonly string[],
+    options: { recursive: boolean; long: boolean; filters: Filters },
+  ): Promise<Listing>;
+  /** Items that match, sorted by id. `save`: also write them as a selection file (`.jsonl`) that `get` takes. */
+  find(
+    words: readonly string[],
+    options: { filters: Filters; skipBad?: boolean; save?: string; warn?: (sentence: string) => void },
+  ): Promise<Listing & { savedTo?: string }>;
+  /** The values of a field among what matches, with the number of patients that have each. */
+  values(words: readonly string[], field: string, options: { filters: Filters }): Promise<Listing>;
+  /** Downloads, proves, resumes. No words: everything that was ever asked for in the folder. */
+  get(words: readonly string[], options: GetOptions): Run;
+  archives(): readonly ArchiveConfig[];
+  /** Ends every connection. */
+  close(): Promise<void>;
+}
+
+const RETRY_BASE_MS = 500;
+const RETRY_CAP_MS = 30_000;
+const DEFAULT_JOBS = 4;
+
+/** Opens the configured archives. Nothing is asked of any of them yet. Throws `usage` for a bad configuration. */
+export async function open(options: OpenOptions = {}): Promise<Gantry> {
+  const environment = options.environment ?? process.env;
+  const archives = readArchives(environment);
+  const redactor = options.redactor ?? createRedactor();
+  const log: Log = options.log ?? (() => undefined);
+  const context: Context = {
+    signal: options.signal ?? new AbortController().signal,
+    clock: systemClock,
+    random: Math.random,
+    log,
+  };
+  const listeners: ((bytes: number) => void)[] = [];
+  const jobs = options.jobs ?? DEFAULT_JOBS;
+  let http: Http | null = null;
+  const openHttp = (): Http => {
+    http ??= createHttp({
+      userAgent: `gantry/${VERSION}`,
+      connections: jobs + 4,
+      stallTimeoutMs: options.stallTimeoutMs ?? 60_000,
+      environment,
+      ...(options.bandwidthBytesPerSecond
+        ? { limiter: createRateLimiter(options.bandwidthBytesPerSecond) }
+        : {}),
+      onReceived: (bytes) => {
+        for (const listener of listeners) listener(bytes);
+      },
+    });
+    return http;
+  };
+  const sources = new Map<string, Promise<Source>>();
+  const source = (name: string): Promise<Source> => {
+    const known = sources.get(name);
+    if (known) return known;
+    const opened = openSource(name, archives, environment, openHttp, redactor);
+    opened.catch(() => sources.delete(name));
+    sources.set(name, opened);
+    return opened;
+  };
+  const retry = { retries: options.retries ?? 5, baseMs: RETRY_BASE_MS, capMs: RETRY_CAP_MS };
+  const run: RunEnvironment = {
+    context,
+    retry,
+    source,
+    archiveOfHost: (host) => archiveOfHost(host, archives),
+    defaultArchive: "tcia",
+    stdin: options.stdin ?? (() => process.stdin),
+    onReceived: (listener) => listeners.push(listener),
+    jobs,
+  };
+  return new OpenGantry(run, archives, { ...context, retry: new RetryLoop(retry, context) }, async () => {
+    for (const each of sources.values()) await (await each).close();
+    await http?.close();
+  });
+}
+
+/** Proves again what is in a folder, offline. */
+export function verify(
+  dir: string,
+  options: { strict?: boolean; jobs?: number; signal?: AbortSignal; log?: Log } = {},
+): VerifyRun {
+  const context: Context = {
+    signal: options.signal ?? new AbortController().signal,
+    clock: systemClock,
+    random: Math.random,
+    log: options.log ?? (() => undefined),
+  };
+  return verifyFolder(dir, {
+    context,
+    ...(options.strict === undefined ? {} : { strict: options.strict }),
+    ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
+  });
+}
+
+class OpenGantry implements Gantry {
+  readonly #run: RunEnvironment;
+  readonly #archives: ReadonlyMap<string, ArchiveConfig>;
+  readonly #context: SourceContext;
+  readonly #close: () => Promise<void>;
+  /** Temporary folders of listings that were handed out. */
+  readonly #temporary: { remove(): Promise<void> }[] = [];
+
+  constructor(
+    run: RunEnvironment,
+    archives: ReadonlyMap<string, ArchiveConfig>,
+    context: SourceContext,
+    close: () => Promise<void>,
+  ) {
+    this.#run = run;
+    this.#archives = archives;
+    this.#context = context;
+    this.#close = close;
+  }
+
+  async list(
+    words: readonly string[],
+    options: { recursive: boolean; long: boolean; filters: Filters },
+  ): Promise<Listing> {
+    const target = parseTarget(words);
+    if (target.kind !== "archive" || options.recursive || hasFilters(options.filters))
+      return this.find(words, options);
+    const source = await this.#run.source(target.archive);
+    const queries = await resolveQueries(source, target.paths, options.filters, this.#context);
+    const context = this.#context;
+    async function* rows(): AsyncGenerator<Row> {
+      for (const query of queries) {
+        const totals = options.long ? await levelTotals(source, query, context) : null;
+        for await (const row of source.browse(query, context)) yield totals ? totals(row) : row;
+      }
+    }
+    const peeked = await peek(rows());
+    return { columns: peeked.columns, rows: peeked.rows, ...summaryOf(source, peeked.columns) };
+  }
+
+  async find(
+    words: readonly string[],
+    options: { filters: Filters; skipBad?: boolean; save?: string; warn?: (sentence: string) => void },
+  ): Promise<Listing & { savedTo?: string }> {
+    const folder = this.#folder();
+    const ask = await readAsk(
+      words,
+      options.filters,
+      { skipBad: options.skipBad ?? false },
+      this.#ask(folder, options),
+    );
+    const source = await this.#run.source(
+      ask.request.kind === "paths" ? ask.request.archive : this.#run.defaultArchive,
+    );
+    let items = (): AsyncIterable<Item> => ask.items();
+    const saved: { savedTo?: string } = {};
+    if (options.save !== undefined) {
+      if (extname(options.save) !== ".jsonl") {
+        throw new RunError("usage", `a selection can't be saved as ${options.save}`, {
+          hint: "this version saves .jsonl",
+        });
+      }
+      const path = options.save;
+      await saveSelection(path, ask.request, ask.items());
+      const { readItems } = await import("./state/selections.ts");
+      items = () => readItems(path);
+      saved.savedTo = path;
+    }
+    const columns = [...source.capabilities.columns, "address"];
+    async function* rows(): AsyncGenerator<Row> {
+      for await (const item of items()) {
+        const row: Record<string, Row[string]> = {};
+        for (const column of source.capabilities.columns) row[column] = item.labels[column] ?? null;
+        yield { ...row, address: item.address };
+      }
+    }
+    return { columns, rows: rows(), ...summaryOf(source, columns), ...saved };
+  }
+
+  async values(words: readonly string[], field: string, options: { filters: Filters }): Promise<Listing> {
+    const target = parseTarget(words);
+    if (target.kind !== "archive")
+      throw new RunError("usage", "values are asked of an archive", {
+        hint: "for example: gantry values tcia: modality",
+      });
+    const source = await this.#run.source(target.archive);
+    const queries = await resolveQueries(source, target.paths, options.filters, this.#context);
+    const folder = this.#folder();
+    return {
+      columns: ["value", "count"],
+      rows: valuesOf(source, field, queries, { complete: false, folder: folder.folder }, this.#context),
+    };
+  }
+
+  get(words: readonly string[], options: GetOptions): Run {
+    return get(words, options, this.#run);
+  }
+
+  archives(): readonly ArchiveConfig[] {
+    return [...this.#archives.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  async close(): Promise<void> {
+    for (const each of this.#temporary) await each.remove();
+    await this.#close();
+  }
+
+  #folder(): { folder: () => Promise<string>; remove(): Promise<void> } {
+    const temporary = temporaryFolder();
+    this.#temporary.push(temporary);
+    return temporary;
+  }
+
+  #ask(
+    temporary: { folder: () => Promise<string> },
+    options: { warn?: (sentence: string) => void },
+  ): AskContext {
+    const { source, archiveOfHost, defaultArchive, stdin } = this.#run;
+    return {
+      source,
+      archiveOfHost,
+      defaultArchive,
+      stdin,
+      context: this.#context,
+      // A saved selection holds everything that a get needs.
+      select: { complete: "save" in options && options.save !== undefined, folder: temporary.folder },
+      warn: options.warn ?? ((sentence) => this.#context.log("warn", sentence)),
+    };
+  }
+}
+
+async function openSource(
+  name: string,
+  archives: ReadonlyMap<string, ArchiveConfig>,
+  environment: Environment,
+  http: () => Http,
+  redactor: Redactor,
+): Promise<Source> {
+  const config = archives.get(name);
+  if (!config) {
+    const later = LATER_ARCHIVES[name];
+    const near = nearMatches(name, archives.keys());
+    throw new RunError(
+      "usage",
+      later
+        ? `${later} (${name}:) is served by a later version`
+        : `there is no archive named ${JSON.stringify(name)}`,
+      {
+        hint:
+          near.length > 0
+            ? `did you mean ${near.map((each) => `${each}:`).join(" or ")}?`
+            : `configured are ${[...archives.keys()].map((each) => `${each}:`).join(" ")}; a file of that name is ./${name}:…`,
+      },
+    );
+  }
+  const load = SOURCE_KINDS[config.kind];
+  if (!load) {
+    throw new RunError(
+      "usage",
+      `the archive ${name} is of the kind ${JSON.stringify(config.kind)}, which this version does not know`,
+      {
+        hint: `kinds are ${Object.keys(SOURCE_KINDS).join(", ")}`,
+      },
+    );
+  }
+  const secrets = readSecrets(name, environment);
+  for (const secret of [secrets.password, secrets.token]) if (secret) redactor.add(secret);
+  return (await load()).create({ archive: name, url: config.url, http: http(), redactor, secrets });
+}
+
+/** Manifests name servers of every age (public., services., nbia. of cancerimagingarchive.net); NLST has its own. */
+function archiveOfHost(host: string, archives: ReadonlyMap<string, ArchiveConfig>): string | null {
+  for (const { name, url } of archives.values()) if (new URL(url).host === host) return name;
+  if (host === "nlst.cancerimagingarchive.net") return "nlst";
+  return /(^|\.)cancerimagingarchive\.net$/u.test(host) ? "tcia" : null;
+}
+
+function hasFilters(filters: Filters): boolean {
+  const { words, dates, include, exclude, limit, limitPatients } = filters;
+  return (
+    Object.keys(words).length + Object.keys(dates).length + include.length + exclude.length > 0 ||
+    limit !== null ||
+    limitPatients !== null
+  );
+}
+
+function summaryOf(source: Source, columns: readonly string[]): { summary?: readonly string[] } {
+  const summary = [...source.capabilities.summaryColumns, "address"];
+  return columns.length > summary.length && summary.every((column) => columns.includes(column))
+    ? { summary }
+    : {};
+}
+
+/** The columns of the first row, and all rows. */
+async function peek(
+  rows: AsyncGenerator<Row>,
+): Promise<{ columns: readonly string[]; rows: AsyncIterable<Row> }> {
+  const first = await rows.next();
+  if (first.done) return { columns: ["address"], rows };
+  async function* all(): AsyncGenerator<Row> {
+    yield first.value as Row;
+    yield* rows;
+  }
+  return { columns: Object.keys(first.value), rows: all() };
+}

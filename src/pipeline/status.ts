@@ -1,0 +1,134 @@
+/** How far a folder is: selections against receipts, and the run at work in it. Reads only. */
+import { resolve } from "node:path";
+import { RunError } from "../errors.ts";
+import { compareKeys } from "../lib/external-sort.ts";
+import { describeRequest } from "../model/selection.ts";
+import { readItemStates } from "../state/receipts.ts";
+import { livesHere, type RunProgress, readRuns, requestStop } from "../state/runs.ts";
+import { currentSelections, readExpected, readSelections } from "../state/selections.ts";
+import { openStateFolder, type StateFolder, temporaryFolder } from "../state/state-folder.ts";
+import type { Tally } from "./events.ts";
+import { isStored } from "./plan.ts";
+
+export interface FolderStatus {
+  readonly dir: string;
+  readonly expected: Tally;
+  readonly done: Tally;
+  /** Expected items that no receipt has, or has in another revision. */
+  readonly missing: number;
+  readonly damaged: number;
+  /** Items here that no current selection expects. */
+  readonly withdrawn: number;
+  readonly requests: readonly string[];
+  /** The newest run, or null. */
+  readonly run: {
+    readonly run: string;
+    readonly host: string;
+    readonly pid: number;
+    readonly state: string;
+    /** Null: it is on another host, so this one can't tell. */
+    readonly alive: boolean | null;
+    /** Its process is gone although it never said that it ended. */
+    readonly stalled: boolean;
+    readonly detached: boolean;
+    readonly startedAt: string;
+    readonly progress: RunProgress | null;
+    readonly exit: number | null;
+  } | null;
+}
+
+/** Throws `folder-unknown` for a folder without receipts. */
+export async function readStatus(dir: string): Promise<FolderStatus> {
+  const state = await openKnown(dir);
+  const temporary = temporaryFolder();
+  try {
+    return await read(state, temporary.folder);
+  } finally {
+    await temporary.remove();
+  }
+}
+
+async function read(state: StateFolder, folder: () => Promise<string>): Promise<FolderStatus> {
+  const selections = currentSelections(await readSelections(state));
+  const expected = { items: 0, files: 0, bytes: 0 };
+  const done = { items: 0, files: 0, bytes: 0 };
+  let missing = 0;
+  let damaged = 0;
+  let withdrawn = 0;
+  const states = readItemStates(state, { folder, onBad: () => undefined });
+  try {
+    let next = await states.next();
+    for await (const { item, revisions } of readExpected(selections)) {
+      while (!next.done && compareKeys(next.value.current.item, item.id) < 0) {
+        if (isStored(next.value)) withdrawn += 1;
+        next = await states.next();
+      }
+      const found = !next.done && next.value.current.item === item.id ? next.value : null;
+      if (found && !next.done) next = await states.next();
+      if (found?.current.type === "removed") continue;
+      if (item.unknown) {
+        if (found) withdrawn += 1;
+        else missing += 1;
+        continue;
+      }
+      expected.items += 1;
+      expected.files += item.files ?? 0;
+      expected.bytes += item.bytes ?? 0;
+      if (found?.current.type === "damaged") damaged += 1;
+      else if (found && revisions.includes(found.current.revision)) {
+        done.items += 1;
+        done.files += found.current.files.length;
+        done.bytes += found.current.files.reduce((sum, file) => sum + file.bytes, 0);
+      } else missing += 1;
+    }
+    for (; !next.done; next = await states.next()) if (isStored(next.value)) withdrawn += 1;
+  } finally {
+    await states.return(undefined);
+  }
+  return {
+    dir: state.dir,
+    expected,
+    done,
+    missing,
+    damaged,
+    withdrawn,
+    requests: selections.map((selection) => describeRequest(selection.header.request)),
+    run: await newestRun(state),
+  };
+}
+
+async function newestRun(state: StateFolder): Promise<FolderStatus["run"]> {
+  const record = (await readRuns(state)).at(-1);
+  if (!record) return null;
+  const { run, host, pid, detached, startedAt, progress, exit } = record;
+  const alive = exit !== null ? false : livesHere(record);
+  return {
+    run,
+    host,
+    pid,
+    state: record.state,
+    alive,
+    stalled: exit === null && alive === false,
+    detached,
+    startedAt,
+    progress,
+    exit,
+  };
+}
+
+/** Asks the live run of a folder to end cleanly; null when none lives. */
+export async function stopRun(dir: string): Promise<{ run: string; host: string; pid: number } | null> {
+  const state = await openKnown(dir);
+  const record = (await readRuns(state))
+    .filter((each) => each.exit === null && livesHere(each) !== false)
+    .at(-1);
+  if (!record) return null;
+  await requestStop(state, record.run);
+  return { run: record.run, host: record.host, pid: record.pid };
+}
+
+async function openKnown(dir: string): Promise<StateFolder> {
+  const state = await openStateFolder(dir);
+  if (!state) throw new RunError("folder-unknown", `${resolve(dir)} holds no state of gantry`);
+  return state;
+}
