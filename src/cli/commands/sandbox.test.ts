@@ -1,0 +1,78 @@
+import { describe, expect, it } from "vitest";
+import { RunError } from "../../errors.ts";
+import { main } from "../main.ts";
+import { system } from "../system.ts";
+import { fakeIo } from "../testing.ts";
+
+const env = { PATH: process.env.PATH ?? "" };
+const library = { RunError };
+
+describe("sandbox -- COMMAND", () => {
+  it("runs it with a configuration of its own and returns its exit", async () => {
+    const seen: {
+      command: readonly string[];
+      env: Readonly<Record<string, string | undefined>>;
+      config: string;
+    }[] = [];
+    const written = new Map<string, string>();
+    const removed: string[] = [];
+    const io = fakeIo({
+      env: { ...env, GANTRY_TCIA_USER: "me" },
+      library,
+      system: {
+        makeTemporaryFolder: async () => "/tmp/x",
+        writeText: async (path, text) => void written.set(path, text),
+        remove: async (path) => void removed.push(path),
+        run: (command, childEnv) => {
+          seen.push({ command, env: childEnv, config: written.get(childEnv.GANTRY_CONFIG ?? "") ?? "" });
+          return { status: Promise.resolve(9), kill: () => undefined };
+        },
+      },
+    });
+    expect(await main(["sandbox", "--", "prog", "--flag"], io)).toBe(9);
+    const [call] = seen;
+    expect(call?.command).toEqual(["prog", "--flag"]);
+    const url = call?.env.GANTRY_SANDBOX_URL ?? "";
+    expect(url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
+    expect(call?.config).toContain('[archives.tcia]\nkind = "nbia"\nurl = ');
+    expect(call?.config).toContain(url);
+    expect(call?.env).toMatchObject({ GANTRY_TCIA_USER: "me", NO_PROXY: "127.0.0.1,localhost" });
+    expect(call?.env.GANTRY_TCIA_PASSWORD).toBeUndefined();
+    expect(call?.env.PATH?.startsWith("/tmp/x/bin:")).toBe(true);
+    expect(written.get("/tmp/x/bin/gantry")).toBe('#!/bin/sh\nexec node gantry.js "$@"\n');
+    expect(removed).toEqual(["/tmp/x"]);
+    expect(io.stdout.text + io.stderr.text).toBe("");
+  });
+
+  it("really runs programs, as a shell counts", async () => {
+    const run = (...command: string[]) =>
+      main(["sandbox", "--", ...command], fakeIo({ env, library, system }));
+    const script =
+      'test -f "$GANTRY_CONFIG" && command -v gantry | grep -q "^$(dirname "$GANTRY_CONFIG")/bin/" && exit 5';
+    expect(await run("sh", "-c", script)).toBe(5);
+    expect(await run("sh", "-c", "kill -TERM $$")).toBe(143);
+    expect(await run("/no/such/program")).toBe(127);
+  });
+});
+
+describe("sandbox", () => {
+  it("shows what it serves and how to use it until Ctrl-C", async () => {
+    const io = fakeIo({ env, library, system });
+    const end = main(["sandbox", "--seed", "3"], io);
+    while (!io.stdout.text.includes("Ctrl-C stops it."))
+      await new Promise((resolve) => setImmediate(resolve));
+    const text = io.stdout.text;
+    expect(text).toMatch(/^The sandbox serves at http:\/\/127\.0\.0\.1:\d+\n/);
+    expect(text).toMatch(/Phantom-CT +\d+ series/);
+    expect(text).toContain("export GANTRY_CONFIG=");
+    expect(text).toContain("/_sandbox/faults");
+    io.signal("SIGINT");
+    expect(await end).toBe(0);
+  });
+
+  it("says that a folder is not there", async () => {
+    const io = fakeIo({ env, library, system });
+    expect(await main(["sandbox", "--data", "/no/such/folder"], io)).toBe(2);
+    expect(io.stderr.text).toContain("/no/such/folder");
+  });
+});
