@@ -141,7 +141,7 @@ class FolderWriter implements ItemWriter {
     await this.#refuseLinks(this.#place.folder);
     const quarantined: string[] = [];
     if (this.#files.length > 0 && !(await this.#renameWhole(target, paths))) {
-      await this.#renameEach(paths, replaced, quarantined);
+      await this.#renameEach(paths, quarantined);
     }
     const kept = new Set<string>(paths);
     for (const old of replaced) {
@@ -211,12 +211,7 @@ class FolderWriter implements ItemWriter {
     return true;
   }
 
-  async #renameEach(
-    paths: readonly SafePath[],
-    replaced: readonly StoredFile[],
-    quarantined: string[],
-  ): Promise<void> {
-    const old = new Set(replaced.map((file) => file.path));
+  async #renameEach(paths: readonly SafePath[], quarantined: string[]): Promise<void> {
     const folders = new Set<string>();
     for (const [index, pending] of this.#files.entries()) {
       const path = paths[index] as SafePath;
@@ -224,9 +219,8 @@ class FolderWriter implements ItemWriter {
       folders.add(dirname(target));
       await this.#refuseLinks(dirname(path) as SafePath);
       await ensureFolder(dirname(target));
-      if (await exists(target)) {
-        if (old.has(path) || !(await sameContent(target, pending))) await this.#quarantine(path, quarantined);
-      }
+      if ((await exists(target)) && !(await sameContent(target, pending)))
+        await this.#quarantine(path, quarantined);
       await onDisk({ operation: "rename", path: target }, () => rename(pending.temp, target));
     }
     for (const folder of folders) await syncFolder(folder);
