@@ -35,6 +35,7 @@ export type Library = Pick<
   | "writeFolderSums"
   | "openLogbook"
   | "createNotifier"
+  | "createRedactor"
   | "parseRate"
   | "parseDuration"
 >;

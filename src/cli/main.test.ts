@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { RunError } from "../errors.ts";
 import { parseDuration, parseRate } from "../lib/limiter.ts";
+import { createRedactor } from "../lib/redact.ts";
 import type { RunEvent, RunSummary } from "../pipeline/events.ts";
 import type { FolderStatus, Library, Row } from "./library.ts";
 import { main } from "./main.ts";
@@ -86,6 +87,7 @@ function fakeLibrary(answers: {
     EVENTS_VERSION: 1,
     parseRate,
     parseDuration,
+    createRedactor,
     open: async (options: object) => {
       note("open", options);
       return {
@@ -393,7 +395,8 @@ describe("get", () => {
   it("gives the secrets of the environment to the log, to be taken out", async () => {
     const env = { GANTRY_TCIA_PASSWORD: "hunter22", GANTRY_TCIA_USER: "me" };
     const { called } = await run(["get", "tcia:A", "-o", "d"], {}, { env });
-    expect(called("openLogbook")?.[0]).toMatchObject({ secrets: ["hunter22"] });
+    const [{ redact }] = called("openLogbook") as [{ redact: (text: string) => string }];
+    expect(redact("me hunter22")).toBe("me ***");
   });
 });
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { RunError } from "../../errors.ts";
+import { createRedactor } from "../../lib/redact.ts";
 import type { Library } from "../library.ts";
 import { main } from "../main.ts";
 import type { System } from "../system.ts";
@@ -37,6 +38,7 @@ function demo(exits: number[], dirs: readonly string[] = []) {
   const library = {
     RunError,
     EVENTS_VERSION: 1,
+    createRedactor,
     openLogbook: async () => ({
       log: () => undefined,
       event: () => undefined,
@@ -83,6 +85,7 @@ describe("demo", () => {
     expect(done).toEqual([
       ...[
         "values",
+        "find",
         "find",
         "get 1",
         "verify",

@@ -43,15 +43,17 @@ export const command = defineCommand<object>({
         env,
         dir,
         kept: words[0] !== undefined,
-        spoil: (on) =>
-          sandbox.control.setFaults(
-            on
-              ? [
-                  { kind: "short-zip", images: 3, count: 1 },
-                  { kind: "flip", count: 1 },
-                ]
-              : [],
-          ),
+        spoil: (uids) =>
+          sandbox.control.setFaults([
+            {
+              kind: "short-zip",
+              images: 3,
+              count: 1,
+              ...(uids[0] === undefined ? {} : { containing: uids[0] }),
+            },
+            { kind: "flip", count: 1, ...(uids[1] === undefined ? {} : { containing: uids[1] }) },
+          ]),
+        calm: () => sandbox.control.setFaults([]),
       });
     } finally {
       await system.remove(folder);
@@ -67,8 +69,9 @@ interface Stage {
   readonly dir: string;
   /** The data stay after the end. */
   readonly kept: boolean;
-  /** Makes the archive misbehave, or behave. */
-  readonly spoil: (on: boolean) => void;
+  /** Makes the archive misbehave once for each of two series. */
+  readonly spoil: (uids: readonly string[]) => void;
+  readonly calm: () => void;
 }
 
 class Unexpected extends Error {
@@ -99,7 +102,8 @@ async function guide(stage: Stage): Promise<number> {
   running.onInterrupt(null);
   const inner: Io = {
     ...io,
-    stdin: io.stdin,
+    // One stream, so that a transcript in a file has everything in its place.
+    stderr: io.stdout,
     env: stage.env,
     onSignal(handler) {
       const pass = (): void => handler("SIGINT");
@@ -128,7 +132,10 @@ async function guide(stage: Stage): Promise<number> {
       "A stand-in for The Cancer Imaging Archive now runs inside this program, with generated images.",
       "Nothing leaves this machine. Each command below is what you would type yourself.",
     );
-    await step("What is there?", "`values` counts what a field holds, in the whole archive or a part of it.");
+    await step(
+      "What is there?",
+      "`values` shows what a field holds, with the number of patients that have it.",
+    );
     await type(["values", "tcia:", "modality"], 0, table);
 
     await step(
@@ -143,9 +150,9 @@ async function guide(stage: Stage): Promise<number> {
       "To make it interesting, the archive is now told to lie twice: one reply lacks three images,",
       'in another one a byte is wrong. Both come with "200 OK", as they do in real life.',
     );
-    stage.spoil(true);
+    stage.spoil(await largestSeries(inner));
     await type(["get", PATIENT, "-o", dir], 0);
-    stage.spoil(false);
+    stage.calm();
     await print(
       "",
       "   Both lies were noticed, and those series fetched again: see the lines that begin with `retry`.",
@@ -176,16 +183,36 @@ async function guide(stage: Stage): Promise<number> {
       stage.kept
         ? `The images are in ${shown(dir)}.`
         : "The images are gone again; `gantry demo DIR` keeps them.",
+      "",
       "Next, with the real archive:",
-      "  gantry ls tcia:                          its collections",
-      "  gantry get tcia:LCTSC -o lctsc --dry-run what one would take",
-      "  gantry help get                          everything that `get` can do",
+      "  gantry ls tcia:                           its collections",
+      "  gantry get tcia:LCTSC -o lctsc --dry-run  what one would take",
+      "  gantry help get                           everything that `get` can do",
     );
     return 0;
   } catch (error) {
     if (!(error instanceof Unexpected)) throw error;
     await print("", `The demo ends here: the command before this line ended with exit ${error.status}.`);
     return error.status === 0 ? 1 : error.status;
+  }
+}
+
+/** The UIDs of the patient's series, those with the most images first. */
+async function largestSeries(io: Io): Promise<string[]> {
+  const { open } = await io.library();
+  const gantry = await open({ environment: io.env });
+  try {
+    const filters = { words: {}, dates: {}, include: [], exclude: [], limit: null, limitPatients: null };
+    const sizes: { uid: string; images: number }[] = [];
+    for await (const row of (await gantry.find([PATIENT], { filters })).rows) {
+      sizes.push({ uid: String(row.SeriesInstanceUID ?? ""), images: Number(row.ImageCount ?? 0) });
+    }
+    return sizes
+      .filter(({ uid }) => uid !== "")
+      .sort((a, b) => b.images - a.images)
+      .map(({ uid }) => uid);
+  } finally {
+    await gantry.close();
   }
 }
 

@@ -28,6 +28,7 @@ export const command = defineCommand<Flags>({
     withGantry(running, async (gantry) => {
       const found = await gantry.find(words, {
         filters: readFilters(flags),
+        warn: (sentence) => say(running.io, `warning: ${shown(sentence)}`),
         ...(flags.skipBad ? { skipBad: true } : {}),
         ...(flags.save === undefined ? {} : { save: flags.save }),
       });

@@ -106,13 +106,18 @@ export const command = defineCommand<Flags>({
 
     const tale = createTale();
     const progress = createProgress(io, flags.json || flags.dryRun ? "none" : (flags.progress ?? "auto"));
+    // One redactor for all: what the library learns as a secret, the log knows as one, too.
+    const redactor = library.createRedactor();
+    for (const secret of secretsOf(io.env)) redactor.add(secret);
+    const redact = (text: string): string => redactor.redact(text);
     const logbook = flags.dryRun
       ? null
       : await library.openLogbook({
           dir: flags.logDir ?? `${dir}/.gantry/logs`,
           // Nothing is written into a folder that the run may yet refuse.
           early: flags.logDir !== undefined,
-          secrets: secretsOf(io.env),
+          redact,
+          onWarning: (message) => progress.event({ type: "warning", message }),
         });
     logbook?.log("info", "command line", { argv: call.argv });
     const notifier =
@@ -121,6 +126,7 @@ export const command = defineCommand<Flags>({
         : library.createNotifier({
             target: flags.notify,
             environment: io.env,
+            redact,
             ...(settings.notifyEveryMs === undefined ? {} : { everyMs: settings.notifyEveryMs }),
             onWarning: (message) => see({ type: "warning", message }),
           });
@@ -177,6 +183,7 @@ export const command = defineCommand<Flags>({
           return summary.exit;
         },
         {
+          redactor,
           ...(logbook === null ? {} : { log: logbook.log }),
           ...(settings.retries === undefined ? {} : { retries: settings.retries }),
           ...(settings.stallTimeoutMs === undefined ? {} : { stallTimeoutMs: settings.stallTimeoutMs }),

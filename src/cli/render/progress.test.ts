@@ -40,6 +40,7 @@ describe("plain progress", () => {
   it("says a line every few seconds and at each quarter", () => {
     const io = fakeIo();
     const plain = createProgress(io, "auto");
+    plain.event(started);
     for (let second = 0; second <= 12; second++) {
       plain.event(progress(10 + second));
       io.pass(1_000);

@@ -4,7 +4,7 @@
  */
 import { hasColour, type Io, isScreen } from "../io.ts";
 import type { Row, RunEvent } from "../library.ts";
-import { columnsOf, counted, cutTo, grouped, lasting, nounOfAll, padTo, shown, sized } from "./wording.ts";
+import { columnsOf, counted, cutTo, grouped, lasting, nounOf, padTo, shown, sized } from "./wording.ts";
 import { say } from "./writer.ts";
 
 export const PROGRESS_MODES = ["auto", "bar", "plain", "none"] as const;
@@ -33,7 +33,6 @@ const COLOURS = { retry: 33, failed: 31, disputed: 33, damaged: 31, warning: 33 
 function createTeller(io: Io): (event: RunEvent) => string | null {
   const colour = hasColour(io, io.stderr);
   const counts = new Map<string, number>();
-  const kinds = new Set<string>();
   const capped = (kind: string, text: string): string | null => {
     const count = (counts.get(kind) ?? 0) + 1;
     counts.set(kind, count);
@@ -49,7 +48,6 @@ function createTeller(io: Io): (event: RunEvent) => string | null {
       case "planned":
         return plannedLine(event);
       case "item-started":
-        kinds.add(event.item);
         if (addresses.size < 1000) addresses.set(event.item, event.address);
         return null;
       case "item-retry": {
@@ -99,9 +97,8 @@ const share = ({ doneBytes, totalBytes, doneItems, totalItems }: ProgressEvent):
   return Math.min(1, Math.max(0, part));
 };
 
-function measures(event: ProgressEvent): string[] {
+function measures(event: ProgressEvent, noun: string): string[] {
   const { doneItems, totalItems, failedItems, doneBytes, totalBytes, bytesPerSecond, etaSeconds } = event;
-  const noun = nounOfAll(event.active);
   const parts = [`${grouped(doneItems)} of ${counted(totalItems, noun)}`];
   if (failedItems > 0) parts.push(`${grouped(failedItems)} failed`);
   if (totalBytes > 0) parts.push(`${sized(doneBytes)} of ${sized(totalBytes)}`);
@@ -121,8 +118,10 @@ function createPlain(io: Io): Progress {
   const startedMs = io.monotonicMs();
   let saidMs = startedMs;
   let quarter = 0;
+  let noun = "item";
   return {
     event(event) {
+      if (event.type === "item-started") noun = nounOf(event.item);
       const line = tell(event);
       if (line !== null) say(io, line);
       const nowMs = io.monotonicMs();
@@ -136,7 +135,7 @@ function createPlain(io: Io): Progress {
         if (!due && passed <= quarter) return;
         quarter = Math.max(quarter, passed);
         saidMs = nowMs;
-        say(io, `${percent(part).padStart(4)}  ${measures(event).join(", ")}`);
+        say(io, `${percent(part).padStart(4)}  ${measures(event, noun).join(", ")}`);
       }
     },
     close: () => undefined,
@@ -150,6 +149,7 @@ function createBar(io: Io): Progress {
     ? (text: string) => `\u001b[32m${text}\u001b[0m`
     : (text: string) => text;
   let drawn = 0;
+  let noun = "item";
   let last: readonly string[] = [];
   const erase = (): void => {
     if (drawn > 0) io.stderr.write(`\r${drawn > 1 ? `\u001b[${drawn - 1}A` : ""}\u001b[J`);
@@ -165,7 +165,7 @@ function createBar(io: Io): Progress {
   const room = (): number => Math.max(20, (io.stderr.columns ?? 80) - 1);
   const barLines = (event: ProgressEvent): string[] => {
     const part = share(event);
-    const text = `${percent(part).padStart(4)}  ${measures(event).join("  ")}`;
+    const text = `${percent(part).padStart(4)}  ${measures(event, noun).join("  ")}`;
     const width = Math.min(30, room() - columnsOf(text) - 1);
     const filled = Math.round(part * width);
     const head =
@@ -184,7 +184,10 @@ function createBar(io: Io): Progress {
         say(io, line);
         draw(again);
       }
-      if (event.type === "item-started") names.set(event.item, nameOf(event.labels, event.address));
+      if (event.type === "item-started") {
+        noun = nounOf(event.item);
+        names.set(event.item, nameOf(event.labels, event.address));
+      }
       if (event.type === "item-stored" || event.type === "item-failed") names.delete(event.item);
       if (event.type === "run-started") draw(["Asking the archive what there is …"]);
       if (event.type === "listing") {

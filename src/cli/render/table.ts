@@ -38,11 +38,16 @@ export const TABLE_FLAGS: readonly Flag[] = [
 export const formatFor = (io: Io, flags: TableFlags): Format =>
   flags.format ?? (isScreen(io, io.stdout) ? "table" : "tsv");
 
-/** Writes all rows to stdout; resolves to how many there were. Throws `UsageError` for an unknown field. */
+/**
+ * Writes all rows to stdout; resolves to how many there were. A table has the listing's few columns, unless fields
+ * are named; every other form has them all. Throws `UsageError` for an unknown field.
+ */
 export async function writeTable(io: Io, listing: Listing, flags: TableFlags): Promise<number> {
-  const columns = chooseColumns(listing.columns, flags.fields);
+  const format = formatFor(io, flags);
+  const all = flags.fields === undefined && format === "table" ? listing.summary : undefined;
+  const columns = all ?? chooseColumns(listing.columns, flags.fields);
   const writer = createWriter(io.stdout);
-  const form = FORMS[formatFor(io, flags)];
+  const form = FORMS[format];
   let count = 0;
   async function* counting(): AsyncIterable<Row> {
     for await (const row of listing.rows) {
