@@ -30,7 +30,7 @@ export type RunEvent =
       readonly requests: readonly string[];
     }
   /** A listing goes on: so many items found until now. */
-  | { readonly type: "listing"; readonly archive: string; readonly items: number }
+  | { readonly type: "listing"; readonly items: number }
   | {
       readonly type: "planned";
       readonly wanted: Tally;

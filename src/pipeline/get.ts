@@ -41,7 +41,7 @@ import { layoutOf } from "./layout.ts";
 import { Meter } from "./meter.ts";
 import { buildPlan, type Plan } from "./planning.ts";
 import { pruneFolders } from "./prune.ts";
-import { SHOWN_FAILURES, type TransferResult, transfer } from "./transfer.ts";
+import { type TransferResult, transfer } from "./transfer.ts";
 
 export interface GetOptions {
   readonly dir: string;
@@ -77,6 +77,8 @@ export interface Run extends AsyncIterable<RunEvent> {
 }
 
 const PROGRESS_MS = 250;
+/** Failures that a summary shows; all of them are events. */
+const SHOWN_FAILURES = 100;
 
 export function get(words: readonly string[], options: GetOptions, environment: RunEnvironment): Run {
   const channel = new EventChannel<RunEvent>();
@@ -212,9 +214,6 @@ class GetRun {
           }),
         );
       }
-      if (asks.length > 0 && selections.every((selection) => selection.header.items === 0) && typed) {
-        throw new RunError("no-match", "nothing in the archive matches");
-      }
       await this.#tellWithdrawn(state, before, askContext);
       const plan = await this.#plan(state, selections, receipts, async () => partial);
       try {
@@ -299,7 +298,7 @@ class GetRun {
       select: {
         complete: true,
         folder,
-        onFound: (items) => void this.#emit({ type: "listing", archive: "", items }),
+        onFound: (items) => void this.#emit({ type: "listing", items }),
       },
       warn: (message) => void this.#emit({ type: "warning", message }),
     };

@@ -13,7 +13,7 @@ import type { Item } from "../model/item.ts";
 import type { ReceiptBody, StoredFile } from "../model/receipt.ts";
 import type { Sink, Written } from "../sinks/sink.ts";
 import type { Source, SourceContext, Statement } from "../sources/source.ts";
-import type { Failure, RunEvent } from "./events.ts";
+import type { RunEvent } from "./events.ts";
 import type { Task } from "./plan.ts";
 import { prove } from "./prove.ts";
 
@@ -34,42 +34,22 @@ export interface TransferOptions {
 export interface TransferResult {
   readonly stored: { items: number; files: number; bytes: number };
   readonly disputed: number;
-  readonly failed: number;
-  /** The first of them. */
-  readonly failures: readonly Failure[];
-  /** Exit statuses of all failures. */
-  readonly exits: ReadonlySet<number>;
 }
 
-export const SHOWN_FAILURES = 100;
 /** So many items in a row that found the archive unreachable end the run. */
 const UNREACHABLE_LIMIT = 5;
 
 export async function transfer(options: TransferOptions): Promise<TransferResult> {
   const { context, emit } = options;
   const stored = { items: 0, files: 0, bytes: 0 };
-  const failures: Failure[] = [];
-  const exits = new Set<number>();
-  let failed = 0;
   let disputed = 0;
   let unreachable = 0;
   const stop = new AbortController();
   const signal = AbortSignal.any([context.signal, stop.signal]);
   const inner: Context = { ...context, signal };
 
-  const fail = async (item: Item, error: RunError): Promise<void> => {
-    failed += 1;
-    exits.add(error.exit);
-    const failure: Failure = {
-      item: item.id,
-      address: item.address,
-      code: error.code,
-      message: error.message,
-      hint: error.hint,
-    };
-    if (failures.length < SHOWN_FAILURES) failures.push(failure);
-    await emit({ type: "item-failed", ...failure });
-  };
+  const fail = (item: Item, { code, message, hint }: RunError): Promise<void> =>
+    emit({ type: "item-failed", item: item.id, address: item.address, code, message, hint });
 
   const iterator = options.tasks[Symbol.asyncIterator]();
   // Async generators queue concurrent calls of next, so workers may share one.
@@ -110,7 +90,7 @@ export async function transfer(options: TransferOptions): Promise<TransferResult
   const workers = await Promise.allSettled(Array.from({ length: options.jobs }, () => worker()));
   await iterator.return?.();
   for (const each of workers) if (each.status === "rejected") throw each.reason;
-  return { stored, disputed, failed, failures, exits };
+  return { stored, disputed };
 }
 
 class ItemTransfer {

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { open, rename, rm } from "node:fs/promises";
 import { basename } from "node:path";
+import { RunError } from "../errors.ts";
 import { onDisk, syncFolder, writeAll } from "../lib/durable-file.ts";
 import { compareKeys, groupSorted, mergeSorted } from "../lib/external-sort.ts";
 import { readLineBatches } from "../lib/lines.ts";
@@ -86,7 +87,7 @@ export async function* readExpected(
 /**
  * Writes a selection from items sorted by id. When a current selection holds the same request and the same items,
  * nothing is written and that one is returned; otherwise the new file replaces every current one of the same
- * request (with `replaceAll`: every current one).
+ * request (with `replaceAll`: every current one). Throws `no-match` for no items at all.
  */
 export async function writeSelection(
   state: StateFolder,
@@ -102,6 +103,7 @@ export async function writeSelection(
     const key = requestKey(request);
     const same = current.filter((each) => requestKey(each.header.request) === key);
     const others = options.replaceAll ? current : same;
+    if (totals.items === 0) refuseEmpty(same);
     const twin = same.find((each) => each.header.itemsDigest === totals.itemsDigest);
     if (twin && others.length === 1) return twin;
     const header: SelectionHeader = {
@@ -120,6 +122,20 @@ export async function writeSelection(
     await rm(linesPath, { force: true });
     await rm(tempPath, { force: true });
   }
+}
+
+/**
+ * No answer at all is never taken for the withdrawal of everything: an archive in trouble answers so, too (NBIA sends
+ * 200 with an empty body).
+ */
+function refuseEmpty(before: readonly SelectionFile[]): never {
+  if (before.some((each) => each.header.items > 0)) {
+    throw new RunError("archive-reply", "the archive shows nothing of what it showed before", {
+      retry: "never",
+      hint: "nothing here was changed; run the same command again later",
+    });
+  }
+  throw new RunError("no-match", "nothing in the archive matches");
 }
 
 /** Saves a selection to a file of the user's choice, in the same form. */

@@ -283,8 +283,17 @@ class NbiaSource implements Source {
       yield* this.#api.rows("getSeries", parameters, context);
       return;
     }
-    for (const name of collections)
-      yield* this.#api.rows("getSeries", { ...parameters, Collection: name }, context);
+    const whole = Object.keys(parameters).length === 0;
+    for (const name of collections) {
+      let empty = true;
+      for await (const row of this.#api.rows("getSeries", { ...parameters, Collection: name }, context)) {
+        empty = false;
+        yield row;
+      }
+      if (empty && whole) {
+        throw new RunError("archive-reply", `the archive lists the collection ${name}, but nothing in it`);
+      }
+    }
   }
 
   async *#items(rows: AsyncIterable<WireRow>): AsyncGenerator<Item> {
@@ -297,18 +306,29 @@ class NbiaSource implements Source {
   /** v4/getSeries has no StudyID, which descriptive folder names need: it is asked for in batches. */
   async *#withStudyIds(rows: AsyncIterable<WireRow>, context: SourceContext): AsyncGenerator<Item> {
     const complete = async (batch: WireRow[]): Promise<Item[]> => {
+      const studyIds = new Map<unknown, unknown>();
       const uids = batch.map((row) => String(row.SeriesInstanceUID));
-      const studyIds = new Map<string, unknown>();
-      for await (const row of this.#api.seriesMetadata(uids, context)) {
-        studyIds.set(String(row.SeriesInstanceUID), row.StudyID);
+      for await (const row of this.#api.seriesMetadata(uids, context))
+        studyIds.set(row.SeriesInstanceUID, row.StudyID);
+      const items: Item[] = [];
+      for (const row of batch) {
+        const known = studyIds.has(row.SeriesInstanceUID);
+        const StudyID = known ? studyIds.get(row.SeriesInstanceUID) : await this.#studyId(row, context);
+        const item = seriesItem(this.archive, { ...row, StudyID });
+        if (item) items.push(item);
       }
-      return batch.flatMap(
-        (row) =>
-          seriesItem(this.archive, { ...row, StudyID: studyIds.get(String(row.SeriesInstanceUID)) }) ?? [],
-      );
+      return items;
     };
     for await (const items of mapOrdered(inBatches(rows, METADATA_BATCH), METADATA_JOBS, complete))
       yield* items;
+  }
+
+  /** getSeriesMetadata leaves out series without images (PatientDAOImpl.java); their study is asked for by itself. */
+  async #studyId(series: WireRow, context: SourceContext): Promise<unknown> {
+    const uid = String(series.StudyInstanceUID);
+    for await (const row of this.#api.rows("getPatientStudy", { StudyInstanceUID: uid }, context))
+      return row.StudyID;
+    throw new RunError("archive-reply", `the archive lists a series of the study ${uid}, but not the study`);
   }
 
   async #lookupBatch(batch: readonly (readonly string[])[], context: SourceContext): Promise<Item[]> {

@@ -115,13 +115,17 @@ async function canonical(
       },
     );
   }
+  if (known.length === 0) {
+    throw new RunError("archive-reply", `${archive} lists no ${what.replace("-", " ")} at all`);
+  }
   const near = nearMatches(word, known);
   const shown = known.slice(0, SHOWN_WORDS).join(", ");
+  const more = known.length > SHOWN_WORDS ? `, and ${known.length - SHOWN_WORDS} more` : "";
+  const hints = [near.length > 0 ? `did you mean ${near.join(", ")}?` : "", `there are: ${shown}${more}`];
   throw new RunError("unknown-name", `${archive} has no ${what.replace("-", " ")} ${JSON.stringify(word)}`, {
-    hint:
-      near.length > 0
-        ? `did you mean ${near.join(", ")}?`
-        : `there are: ${shown}${known.length > SHOWN_WORDS ? `, and ${known.length - SHOWN_WORDS} more` : ""}`,
+    hint: (near.length > 0 && more !== "" ? hints.slice(0, 1) : hints)
+      .filter((hint) => hint !== "")
+      .join(" "),
   });
 }
 
