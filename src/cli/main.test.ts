@@ -534,7 +534,7 @@ describe("status and stop", () => {
         "/data: transferring",
         "  asked for  tcia:LCTSC",
         "  stored     3 items of 4 items, 30 files, 3.00 MB of 4.00 MB",
-        "  missing    1 item",
+        "  to come    1 item",
         "  run        process 42 on node7, detached, started 2026-01-02T03:04:05Z",
         "  progress   3 items of 4 done, 1.00 MB/s, 1 min 01 s left",
         "  to end it  gantry stop /data",

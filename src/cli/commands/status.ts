@@ -136,11 +136,12 @@ function blockOf(status: FolderStatus): string[] {
     ...status.requests.map((request) => `  asked for  ${shown(request)}`),
     `  stored     ${counted(done.items, "item")} of ${counted(expected.items, "item")}, ${counted(done.files, "file")}, ${sized(done.bytes)} of ${sized(expected.bytes)}`,
   ];
-  if (status.missing > 0) lines.push(`  missing    ${counted(status.missing, "item")}`);
+  const lives = run !== null && run.exit === null && run.alive !== false;
+  if (status.missing > 0)
+    lines.push(`  ${lives ? "to come" : "missing"}    ${counted(status.missing, "item")}`);
   if (status.damaged > 0) lines.push(`  damaged    ${counted(status.damaged, "item")}`);
   if (status.withdrawn > 0)
     lines.push(`  withdrawn  ${counted(status.withdrawn, "item")}: here, and no longer in the archive`);
-  const lives = run !== null && run.exit === null && run.alive !== false;
   if (run !== null) {
     const where = `process ${run.pid} on ${shown(run.host)}${run.detached ? ", detached" : ""}`;
     lines.push(

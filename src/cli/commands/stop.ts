@@ -1,5 +1,5 @@
 import { defineCommand, shellWord } from "../command.ts";
-import { counted, shown } from "../render/wording.ts";
+import { shown } from "../render/wording.ts";
 import { say } from "../render/writer.ts";
 
 export const command = defineCommand<object>({
@@ -18,7 +18,7 @@ export const command = defineCommand<object>({
     }
     say(
       io,
-      `Asked ${counted(1, "run")} to stop: process ${stopped.pid} on ${shown(stopped.host)}. It ends within seconds.`,
+      `Asked the run to stop: process ${stopped.pid} on ${shown(stopped.host)}. It ends within seconds.`,
       `To see it end:  gantry status ${shellWord(dir)} --watch`,
       `To go on later: gantry get -o ${shellWord(dir)}`,
     );

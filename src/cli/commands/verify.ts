@@ -162,7 +162,7 @@ async function verifySums(
 ): Promise<number> {
   const { io, signal } = running;
   const { checkSums } = await io.library();
-  const progress = createProgress(io, flags.json ? "none" : (flags.progress ?? "auto"));
+  const progress = createProgress(io, flags.json ? "none" : (flags.progress ?? "auto"), "file");
   const counts = { ok: 0, mismatch: 0, missing: 0, unreadable: 0, bad: 0, bytes: 0 };
   const startedMs = io.monotonicMs();
   async function* findings(): AsyncGenerator<Row> {

@@ -149,7 +149,7 @@ describe("wording", () => {
   ])("%d bytes are %s", (bytes, text) => expect(sized(bytes)).toBe(text));
 
   it.each([
-    [400, "0.4 s"],
+    [400, "400 ms"],
     [3_000, "3 s"],
     [2_500, "2.5 s"],
     [59_400, "59 s"],

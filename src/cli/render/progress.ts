@@ -16,10 +16,11 @@ export interface Progress {
   close(): void;
 }
 
-export function createProgress(io: Io, mode: ProgressMode): Progress {
+/** `noun` is what is counted until the first item tells its kind. */
+export function createProgress(io: Io, mode: ProgressMode, noun = "item"): Progress {
   if (mode === "none") return { event: () => undefined, close: () => undefined };
   const bar = mode === "bar" || (mode === "auto" && isScreen(io, io.stderr));
-  return bar ? createBar(io) : createPlain(io);
+  return bar ? createBar(io, noun) : createPlain(io, noun);
 }
 
 type ProgressEvent = Extract<RunEvent, { type: "progress" }>;
@@ -102,8 +103,9 @@ function measures(event: ProgressEvent, noun: string): string[] {
   const parts = [`${grouped(doneItems)} of ${counted(totalItems, noun)}`];
   if (failedItems > 0) parts.push(`${grouped(failedItems)} failed`);
   if (totalBytes > 0) parts.push(`${sized(doneBytes)} of ${sized(totalBytes)}`);
-  parts.push(`${sized(bytesPerSecond)}/s`);
-  if (etaSeconds !== null) parts.push(`${lasting(etaSeconds * 1000)} left`);
+  if (bytesPerSecond > 0) parts.push(`${sized(bytesPerSecond)}/s`);
+  if (etaSeconds !== null && doneItems < totalItems)
+    parts.push(`${lasting(Math.max(1, Math.round(etaSeconds)) * 1000)} left`);
   return parts;
 }
 
@@ -113,12 +115,12 @@ const percent = (part: number): string => `${Math.floor(part * 100)}%`;
 const pauseMs = (elapsedMs: number): number =>
   elapsedMs < 60_000 ? 5_000 : elapsedMs < 600_000 ? 30_000 : 60_000;
 
-function createPlain(io: Io): Progress {
+function createPlain(io: Io, firstNoun: string): Progress {
   const tell = createTeller(io);
   const startedMs = io.monotonicMs();
   let saidMs = startedMs;
   let quarter = 0;
-  let noun = "item";
+  let noun = firstNoun;
   return {
     event(event) {
       if (event.type === "item-started") noun = nounOf(event.item);
@@ -128,7 +130,7 @@ function createPlain(io: Io): Progress {
       const due = nowMs - saidMs >= pauseMs(nowMs - startedMs);
       if (event.type === "listing" && due) {
         saidMs = nowMs;
-        say(io, `listing ${shown(event.archive)}: ${counted(event.items, "item")} found until now`);
+        say(io, `listing: ${counted(event.items, "item")} found until now`);
       } else if (event.type === "progress") {
         const part = share(event);
         const passed = Math.floor(part * 4);
@@ -142,14 +144,14 @@ function createPlain(io: Io): Progress {
   };
 }
 
-function createBar(io: Io): Progress {
+function createBar(io: Io, firstNoun: string): Progress {
   const tell = createTeller(io);
   const names = new Map<string, string>();
   const green = hasColour(io, io.stderr)
     ? (text: string) => `\u001b[32m${text}\u001b[0m`
     : (text: string) => text;
   let drawn = 0;
-  let noun = "item";
+  let noun = firstNoun;
   let last: readonly string[] = [];
   const erase = (): void => {
     if (drawn > 0) io.stderr.write(`\r${drawn > 1 ? `\u001b[${drawn - 1}A` : ""}\u001b[J`);
@@ -186,14 +188,17 @@ function createBar(io: Io): Progress {
       }
       if (event.type === "item-started") {
         noun = nounOf(event.item);
-        names.set(event.item, nameOf(event.labels, event.address));
+        const name = nameOf(event.labels, event.address);
+        names.set(event.item, name);
+        names.set(event.address, name);
       }
-      if (event.type === "item-stored" || event.type === "item-failed") names.delete(event.item);
+      if (event.type === "item-stored" || event.type === "item-failed") {
+        names.delete(event.item);
+        names.delete(event.address);
+      }
       if (event.type === "run-started") draw(["Asking the archive what there is …"]);
       if (event.type === "listing") {
-        draw([
-          cutTo(`Listing ${shown(event.archive)}: ${counted(event.items, "item")} found until now`, room()),
-        ]);
+        draw([cutTo(`Listing: ${counted(event.items, "item")} found until now`, room())]);
       }
       if (event.type === "planned") draw([]);
       if (event.type === "progress") draw(barLines(event));

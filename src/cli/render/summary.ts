@@ -61,8 +61,13 @@ export function createTale(): Tale {
         );
         for (const [proof, count] of proofs) {
           if (proof === "") continue;
-          const who = proofs.size === 1 ? "Each was" : `${grouped(count)} ${count === 1 ? "was" : "were"}`;
-          lines.push(`  ${who} proved before it got its name: ${shown(proof)}.`);
+          const who =
+            proofs.size === 1
+              ? "Each was proved before it got its name"
+              : count === 1
+                ? "1 was proved before it got its name"
+                : `${grouped(count)} were proved before they got their names`;
+          lines.push(`  ${who}: ${shown(proof)}.`);
         }
       }
       if (here.items > 0) {

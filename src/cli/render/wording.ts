@@ -32,11 +32,11 @@ export function sized(bytes: number): string {
   return `${value.toFixed(digits)} ${UNITS[unit]}`;
 }
 
-/** `4 s`, `3 min 20 s`, `2 h 05 min`, `3 d 4 h`. */
+/** `40 ms`, `4 s`, `3 min 20 s`, `2 h 05 min`, `3 d 4 h`. */
 export function lasting(ms: number): string {
   const seconds = Math.round(ms / 1000);
-  if (ms < 9_950)
-    return `${ms < 950 ? (ms / 1000).toFixed(1) : (ms / 1000).toFixed(1).replace(/\.0$/, "")} s`;
+  if (ms < 950) return `${Math.round(ms)} ms`;
+  if (ms < 9_950) return `${(ms / 1000).toFixed(1).replace(/\.0$/, "")} s`;
   if (seconds < 60) return `${seconds} s`;
   const minutes = Math.floor(seconds / 60);
   if (minutes < 60) return `${minutes} min ${String(seconds % 60).padStart(2, "0")} s`;
