@@ -3,8 +3,7 @@ import { lstat, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ensureFolder, writeFileDurably } from "../lib/durable-file.ts";
 import { ExternalSort } from "../lib/external-sort.ts";
-import type { ItemState } from "../model/receipt.ts";
-import { checkHeader } from "../model/receipt.ts";
+import { checkHeader, type ItemState } from "../model/receipt.ts";
 import { safePath } from "../model/safe-path.ts";
 import type { Citation, HeldItem, Source } from "../sources/source.ts";
 import { readItemStates } from "../state/receipts.ts";
@@ -90,6 +89,16 @@ export async function writeDerived(options: HeldOptions): Promise<readonly Citat
   await writeFileDurably(state.path("CITATION.txt"), formatCitations(owed));
   await writeListing(state, temporary);
   return owed;
+}
+
+/** Whether every derived file of the last time is still there. */
+export async function derivedAreThere(state: StateFolder): Promise<boolean> {
+  const names = await readNames(state.path());
+  if (!["CITATION.txt", "listing.tsv", "companions.json"].every((name) => names.includes(name))) return false;
+  for (const path of await readCompanions(state)) {
+    if (!(await lstat(join(state.dir, path)).catch(() => null))) return false;
+  }
+  return true;
 }
 
 export function noteCitation(citations: Map<string, Citation>, citation: Citation | null): void {

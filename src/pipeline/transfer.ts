@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { RunError } from "../errors.ts";
 import type { Context } from "../lib/context.ts";
 import { createHasher, type Digest } from "../lib/digest.ts";
+import { toDiskError } from "../lib/durable-file.ts";
 import type { RetryLoop } from "../lib/retry.ts";
 import type { Item } from "../model/item.ts";
 import type { ReceiptBody, StoredFile } from "../model/receipt.ts";
@@ -31,18 +32,11 @@ export interface TransferOptions {
   readonly onWritten: (bytes: number) => void;
 }
 
-export interface TransferResult {
-  readonly stored: { items: number; files: number; bytes: number };
-  readonly disputed: number;
-}
-
 /** So many items in a row that found the archive unreachable end the run. */
 const UNREACHABLE_LIMIT = 5;
 
-export async function transfer(options: TransferOptions): Promise<TransferResult> {
+export async function transfer(options: TransferOptions): Promise<void> {
   const { context, emit } = options;
-  const stored = { items: 0, files: 0, bytes: 0 };
-  let disputed = 0;
   let unreachable = 0;
   const stop = new AbortController();
   const signal = AbortSignal.any([context.signal, stop.signal]);
@@ -60,12 +54,8 @@ export async function transfer(options: TransferOptions): Promise<TransferResult
       if (next.done) return;
       const task = next.value;
       try {
-        const result = await new ItemTransfer(task, { ...options, context: inner }).run();
+        await new ItemTransfer(task, { ...options, context: inner }).run();
         unreachable = 0;
-        stored.items += 1;
-        stored.files += result.files;
-        stored.bytes += result.bytes;
-        if (result.disputed) disputed += 1;
       } catch (error) {
         if (context.signal.aborted) return;
         if (!(error instanceof RunError)) throw error;
@@ -90,7 +80,6 @@ export async function transfer(options: TransferOptions): Promise<TransferResult
   const workers = await Promise.allSettled(Array.from({ length: options.jobs }, () => worker()));
   await iterator.return?.();
   for (const each of workers) if (each.status === "rejected") throw each.reason;
-  return { stored, disputed };
 }
 
 class ItemTransfer {
@@ -102,7 +91,7 @@ class ItemTransfer {
     this.#options = options;
   }
 
-  async run(): Promise<{ files: number; bytes: number; disputed: boolean }> {
+  async run(): Promise<void> {
     const { item } = this.#task;
     const { retry, emit, context } = this.#options;
     const started = context.clock.monotonicMs();
@@ -114,7 +103,7 @@ class ItemTransfer {
       bytes: item.bytes,
     });
     const source = await this.#options.source(item.archive);
-    return retry.run(
+    await retry.run(
       item.address,
       (attempt) => this.#attempt(source, attempt, started),
       ({ attempt, error, waitMs }) => {
@@ -124,11 +113,7 @@ class ItemTransfer {
     );
   }
 
-  async #attempt(
-    source: Source,
-    attempt: number,
-    started: number,
-  ): Promise<{ files: number; bytes: number; disputed: boolean }> {
+  async #attempt(source: Source, attempt: number, started: number): Promise<void> {
     const { item, place, replaced } = this.#task;
     const { sink, context, append, emit } = this.#options;
     const sourceContext: SourceContext = { ...context, retry: this.#options.retry };
@@ -164,12 +149,12 @@ class ItemTransfer {
         disputed,
         tookMs,
       });
-      return { files: files.length, bytes, disputed: disputed !== null };
     } catch (error) {
       this.#options.onWritten(-written);
       await writer.abort();
       if (context.signal.aborted && context.signal.reason instanceof Error) throw context.signal.reason;
-      throw error instanceof RunError ? error.with({ item: item.id, archive: item.archive }) : error;
+      const known = (await toDiskError(error)) ?? error;
+      throw known instanceof RunError ? known.with({ item: item.id, archive: item.archive }) : known;
     }
   }
 

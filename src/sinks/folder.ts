@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { type FileHandle, lstat, mkdir, open, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { RunError } from "../errors.ts";
 import { createHasher, type Digest, digestAlgorithm, hashFile } from "../lib/digest.ts";
@@ -270,12 +270,6 @@ class FolderWriter implements ItemWriter {
       }
     }
   }
-}
-
-/** Removes what a process that died left of its unfinished data. */
-export async function removeLeftovers(folder: string): Promise<void> {
-  const names = await readdir(folder).catch(() => []);
-  for (const name of names) await rm(join(folder, name), { recursive: true, force: true });
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -92,22 +92,24 @@ function stateAt(dir: string, facts: FolderFacts): StateFolder {
   return { dir, facts, path: (...segments) => join(dir, ".gantry", ...segments) };
 }
 
-/** A folder for temporary files, made when it is first asked for, and its removal. */
-export function temporaryFolder(base: string = tmpdir()): {
+/** A folder for temporary files, made below `base` when it is first asked for, and its removal. */
+export function temporaryFolder(base: () => string = tmpdir): {
   folder: () => Promise<string>;
   remove: () => Promise<void>;
 } {
-  const path = join(base, `gantry-sort-${process.pid}-${randomBytes(6).toString("hex")}`);
   let made: Promise<string> | undefined;
   return {
     folder: () => {
-      made ??= onDisk({ operation: "make folder", path }, () =>
-        mkdir(path, { recursive: true, mode: 0o700 }),
-      ).then(() => path);
+      made ??= (async () => {
+        const path = join(base(), `gantry-sort-${process.pid}-${randomBytes(6).toString("hex")}`);
+        await onDisk({ operation: "make folder", path }, () => mkdir(path, { recursive: true, mode: 0o700 }));
+        return path;
+      })();
       return made;
     },
     remove: async () => {
-      if (made) await rm(path, { recursive: true, force: true });
+      const path = await made?.catch(() => undefined);
+      if (path !== undefined) await rm(path, { recursive: true, force: true });
     },
   };
 }

@@ -1,0 +1,52 @@
+/** Folders for unfinished data: this run's own, and what dead runs left. */
+import { createHash } from "node:crypto";
+import { mkdir, rm } from "node:fs/promises";
+import { hostname } from "node:os";
+import { join, resolve } from "node:path";
+import { onDisk } from "../lib/durable-file.ts";
+import { livesHere, readRuns } from "./runs.ts";
+import { readNames, type StateFolder } from "./state-folder.ts";
+
+export interface Unfinished {
+  /** On the disk of the target folder. */
+  readonly partial: string;
+  /** On the disk that `--scratch` names, else null. */
+  readonly scratch: string | null;
+  remove(): Promise<void>;
+}
+
+/** Makes this run's folders and removes those of runs that are dead. Throws `disk-…`. */
+export async function openUnfinished(
+  state: StateFolder,
+  run: string,
+  scratchBase?: string,
+): Promise<Unfinished> {
+  const runs = await readRuns(state);
+  const live = new Set(
+    runs.filter((record) => record.exit === null && livesHere(record) !== false).map((record) => record.run),
+  );
+  const scratchHome = scratchBase === undefined ? null : join(resolve(scratchBase), scratchName(state));
+  for (const home of [state.path("partial"), ...(scratchHome === null ? [] : [scratchHome])]) {
+    for (const name of await readNames(home)) {
+      if (!live.has(name)) await rm(join(home, name), { recursive: true, force: true });
+    }
+  }
+  const partial = state.path("partial", run);
+  const scratch = scratchHome === null ? null : join(scratchHome, run);
+  for (const path of [partial, ...(scratch === null ? [] : [scratch])]) {
+    await onDisk({ operation: "make folder", path }, () => mkdir(path, { recursive: true, mode: 0o700 }));
+  }
+  return {
+    partial,
+    scratch,
+    remove: async () => {
+      await rm(partial, { recursive: true, force: true });
+      if (scratchHome !== null) await rm(scratchHome, { recursive: true, force: true });
+    },
+  };
+}
+
+/** One target folder's share of a scratch folder that others use, too. */
+function scratchName(state: StateFolder): string {
+  return `gantry-${createHash("sha256").update(`${hostname()}\u0000${state.dir}`).digest("hex").slice(0, 16)}`;
+}
