@@ -67,9 +67,12 @@ export function parsePath(text: string, word: string): string[] {
   });
 }
 
-/** Four or more dotted integers, at most 64 characters (DICOM PS3.5 section 9). */
+/**
+ * Four or more dotted integers, or `2.25.` and one (made from a UUID, DICOM PS3.5 B.2); at most 64 characters
+ * (DICOM PS3.5 section 9). Shorter ones are as likely a name that somebody gave.
+ */
 export function isUid(text: string): boolean {
-  return text.length <= 64 && /^\d+(\.\d+){3,}$/u.test(text);
+  return text.length <= 64 && /^(2\.25\.\d+|\d+(\.\d+){3,})$/u.test(text);
 }
 
 /** Known words that are near to a wrong one, best first, at most five. */
