@@ -6,7 +6,7 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 type Words = Mutable<Filters["words"]>;
 type Dates = Mutable<Filters["dates"]>;
 
-const GROUP = "Filters:";
+const GROUP = "Filters (several words with commas):";
 
 /** Words divided by commas; a comma inside a word is written `\,`. The flag may be repeated. */
 function parseWords(flag: string): (text: string, before: unknown) => string[] {
@@ -61,7 +61,7 @@ const DATES: readonly (readonly [keyof Dates, string])[] = [
 export const FILTER_FLAGS: readonly Flag[] = [
   ...WORDS.map(([name, value, help]) => ({
     flags: `--${name} <${value}>`,
-    help: `only these ${help}; several with commas`,
+    help: `only these ${help}`,
     parse: parseWords(`--${name}`),
     group: GROUP,
   })),

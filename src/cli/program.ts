@@ -81,7 +81,7 @@ const ABOUT = `Gets research imaging data from the archives that hold it, and pr
 
 Start here:
   gantry demo                        a guided first run, without the internet
-  gantry ls tcia:                    the collections of The Cancer Imaging Archive
+  gantry ls tcia:                    the collections of TCIA
   gantry get tcia:LCTSC -o lctsc     download one, prove it, resume it`;
 
 /** What to do, or text to show with its exit status. */
@@ -122,6 +122,7 @@ export async function readCommandLine(
     .description(ABOUT)
     .option("-V, --version", "show the version")
     .usage("<command> [options]")
+    .commandsGroup(MORE)
     .helpCommand("help [command]", "show help for a command")
     .addHelpText("after", "\n`gantry help COMMAND` shows a command's flags and examples.");
   for (const entry of COMMANDS) {

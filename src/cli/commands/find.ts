@@ -14,7 +14,7 @@ export const command = defineCommand<Flags>({
   words: "<address> [path...]",
   about: "Shows the items that match, with bytes, files and licence.",
   flags: [
-    { flags: "--save <file>", help: "write the selection to a file: .jsonl, .csv, .tsv or .tcia" },
+    { flags: "--save <file>", help: "write the selection to a file (.jsonl) that `get` takes" },
     { flags: "--skip-bad", help: "go on when a line of a selection can't be read" },
     ...TABLE_FLAGS,
     ...FILTER_FLAGS,

@@ -75,7 +75,12 @@ const FLAGS: readonly Flag[] = [
     group: TELL,
   },
   { flags: "--notify-every <time>", help: "and tell how far it is, e.g. every 1h", group: TELL },
-  { flags: "--progress <mode>", help: PROGRESS_MODES.join(", "), choices: PROGRESS_MODES, group: TELL },
+  {
+    flags: "--progress <mode>",
+    help: "how progress is shown (default: auto)",
+    choices: PROGRESS_MODES,
+    group: TELL,
+  },
   { flags: "--log-dir <dir>", help: "where logs go (default: DIR/.gantry/logs)", group: TELL },
   { flags: "--json", help: "print events to stdout, one a line", group: TELL },
   { flags: "--detached", help: "this is the background part of --detach", hidden: true },

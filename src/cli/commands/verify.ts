@@ -28,7 +28,7 @@ export const command = defineCommand<Flags>({
     { flags: "--write-sums [file]", help: "write such a list of the folder (default: DIR/MD5SUMS)" },
     {
       flags: "--progress <mode>",
-      help: PROGRESS_MODES.join(", "),
+      help: "how progress is shown (default: auto)",
       choices: PROGRESS_MODES,
       group: "Output:",
     },

@@ -19,7 +19,7 @@ export interface TableFlags {
 export const TABLE_FLAGS: readonly Flag[] = [
   {
     flags: "--format <form>",
-    help: `${FORMATS.join(", ")} (default: table on a terminal, else tsv)`,
+    help: "form of the table (default: table on a terminal, else tsv)",
     choices: FORMATS,
     group: "Output:",
   },
