@@ -337,6 +337,14 @@ describe("get", () => {
     expect(err).toBe("");
   });
 
+  it("goes on when the reader of --json has gone", async () => {
+    const { library, told } = fakeLibrary({ summary: { exit: 3 } });
+    const io = fakeIo({ library });
+    io.stdout.failure = Object.assign(new Error("gone"), { code: "EPIPE" });
+    expect(await main(["get", "tcia:A", "-o", "d", "--json"], io)).toBe(3);
+    expect(told).toContain("log run-finished");
+  });
+
   it("shows a plan with --dry-run and writes no log", async () => {
     const { out, err, called } = await run(["get", "tcia:A", "-o", "d", "--dry-run", "--format", "csv"], {
       events: [STARTED, PLANNED],

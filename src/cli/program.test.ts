@@ -1,4 +1,6 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { ERROR_TABLE } from "../errors.ts";
 import type { Flag } from "./command.ts";
 import { FILTER_FLAGS, readFilters } from "./filters.ts";
 import { COMMANDS, readCommandLine } from "./program.ts";
@@ -207,5 +209,28 @@ describe("the command line", () => {
     expect(command.examples.length).toBeGreaterThan(0);
     for (const [line] of command.examples) expect(help).toContain(line);
     expect(await textOf("help", name)).toBe(help);
+  });
+});
+
+describe("the documents", () => {
+  const read = (name: string): string => readFileSync(new URL(`../../docs/${name}`, import.meta.url), "utf8");
+
+  it("name every command, flag and example", async () => {
+    const text = read("commands.md");
+    for (const { name, load } of COMMANDS) {
+      expect(text).toContain(`\n## ${name}\n`);
+      const { command } = await load();
+      for (const { flags, hidden } of command.flags) {
+        if (!hidden) expect(text).toContain(`| \`${flags.replaceAll("|", "\\|")}\` |`);
+      }
+      for (const [line] of command.examples) expect(text).toContain(line);
+    }
+  });
+
+  it("name every code with its exit", () => {
+    const text = read("exit-codes.md");
+    for (const [code, { exit, retry }] of Object.entries(ERROR_TABLE)) {
+      expect(text).toContain(`| \`${code}\` | ${exit} | ${retry} |`);
+    }
   });
 });

@@ -15,7 +15,7 @@ import { createProgress, PROGRESS_MODES, type ProgressMode } from "../render/pro
 import { createTale } from "../render/summary.ts";
 import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
 import { counted, shown, sized } from "../render/wording.ts";
-import { createWriter, say, type Writer } from "../render/writer.ts";
+import { createWriter, OutputClosed, say, type Writer } from "../render/writer.ts";
 
 interface Flags extends TableFlags {
   readonly output?: string;
@@ -135,7 +135,7 @@ export const command = defineCommand<Flags>({
             ...(settings.notifyEveryMs === undefined ? {} : { everyMs: settings.notifyEveryMs }),
             onWarning: (message) => see({ type: "warning", message }),
           });
-    const events = flags.json ? createWriter(io.stdout) : null;
+    let events = flags.json ? createWriter(io.stdout) : null;
     let planned: Extract<RunEvent, { type: "planned" }> | null = null;
     const see = (event: RunEvent): void => {
       progress.event(event);
@@ -166,7 +166,8 @@ export const command = defineCommand<Flags>({
           });
           for await (const event of run) {
             see(event);
-            if (events !== null) await writeEvent(events, event, library.EVENTS_VERSION, io);
+            if (events !== null && !(await writeEvent(events, event, library.EVENTS_VERSION, io)))
+              events = null;
             if (event.type === "planned") planned = event;
           }
           const summary = await run.result;
@@ -204,9 +205,16 @@ export const command = defineCommand<Flags>({
   },
 });
 
-async function writeEvent(writer: Writer, event: RunEvent, version: number, io: Io): Promise<void> {
-  await writer.write(`${JSON.stringify({ v: version, t: io.now().toISOString(), ...event })}\n`);
-  await writer.flush();
+/** False when the reader has gone: the download goes on without it, since exit 0 means that all is stored. */
+async function writeEvent(writer: Writer, event: RunEvent, version: number, io: Io): Promise<boolean> {
+  try {
+    await writer.write(`${JSON.stringify({ v: version, t: io.now().toISOString(), ...event })}\n`);
+    await writer.flush();
+    return true;
+  } catch (error) {
+    if (error instanceof OutputClosed) return false;
+    throw error;
+  }
 }
 
 const errorOf = (
