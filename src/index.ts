@@ -20,6 +20,7 @@ import { type GetOptions, get, type Run, type RunEnvironment } from "./pipeline/
 import { levelTotals, valuesOf } from "./pipeline/questions.ts";
 import { resolveQueries } from "./pipeline/select.ts";
 import { type VerifyRun, verify as verifyFolder } from "./pipeline/verify.ts";
+import { createFolderSink } from "./sinks/folder.ts";
 import { SOURCE_KINDS } from "./sources/index.ts";
 import type { Source, SourceContext } from "./sources/source.ts";
 import { saveSelection } from "./state/selections.ts";
@@ -152,6 +153,7 @@ export async function open(options: OpenOptions = {}): Promise<Gantry> {
     context,
     retry,
     source,
+    sink: createFolderSink,
     archiveOfHost: (host) => archiveOfHost(host, archives),
     defaultArchive: "tcia",
     stdin: options.stdin ?? (() => process.stdin),

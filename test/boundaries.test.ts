@@ -66,10 +66,23 @@ const standIn = /^sources\/([^/]+)\/sandbox[^/]*(\/|$)/;
 function allowed({ from, form }: Import): readonly string[] | null {
   const [layer = "", part = ""] = from.split("/");
   if (from === "index.ts")
-    return [...base, "state/", "transports/", "sinks/", "catalogue/", "sources/", "pipeline/"];
+    return [
+      ...base,
+      "config.ts",
+      "version.ts",
+      "state/",
+      "transports/",
+      "sinks/",
+      "catalogue/",
+      "sources/",
+      "pipeline/",
+    ];
   switch (layer) {
     case "errors.ts":
+    case "version.ts":
       return [];
+    case "config.ts":
+      return base;
     case "model":
     case "lib":
       return base;

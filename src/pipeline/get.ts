@@ -12,7 +12,7 @@ import { RetryLoop, type RetryPolicy } from "../lib/retry.ts";
 import type { Item } from "../model/item.ts";
 import type { Filters } from "../model/query.ts";
 import { describeRequest } from "../model/selection.ts";
-import { createFolderSink } from "../sinks/folder.ts";
+import type { CreateSink } from "../sinks/sink.ts";
 import type { Layout, Source } from "../sources/source.ts";
 import { ReceiptWriter, readItemStates } from "../state/receipts.ts";
 import { beginRun, newRunId, type RunHandle } from "../state/runs.ts";
@@ -63,6 +63,7 @@ export interface RunEnvironment {
   readonly context: Context;
   readonly retry: RetryPolicy;
   readonly source: (archive: string) => Promise<Source>;
+  readonly sink: CreateSink;
   readonly archiveOfHost: (host: string) => string | null;
   readonly defaultArchive: string;
   readonly stdin: () => AsyncIterable<Uint8Array>;
@@ -352,7 +353,7 @@ class GetRun {
   async #transfer(plan: Plan, state: StateFolder, receipts: ReceiptWriter, handle: RunHandle): Promise<void> {
     if (plan.fetch.items === 0) return;
     const { partial, scratch } = this.#unfinished as Unfinished;
-    const sink = createFolderSink({
+    const sink = this.#environment.sink({
       dir: this.#dir,
       partial: join(partial, "items"),
       scratch: scratch ? join(scratch, "items") : null,

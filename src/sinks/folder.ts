@@ -15,18 +15,7 @@ import type { Item } from "../model/item.ts";
 import { filePath, type Place } from "../model/place.ts";
 import type { StoredFile } from "../model/receipt.ts";
 import { foldPath, markedPath, type SafePath } from "../model/safe-path.ts";
-import type { ItemWriter, Sink, Written } from "./sink.ts";
-
-export interface FolderSinkOptions {
-  /** Absolute path of the target folder. */
-  readonly dir: string;
-  /** For unfinished data, on the same file system as `dir`; this run's own. */
-  readonly partial: string;
-  /** For unfinished data elsewhere (`--scratch`); finished items are copied to `partial`, proved and renamed. */
-  readonly scratch: string | null;
-  /** Where files go that are in the way; this run's own. */
-  readonly quarantine: string;
-}
+import type { ItemWriter, Sink, SinkOptions, Written } from "./sink.ts";
 
 const HEAD_BYTES = 64 * 1024;
 /** Syncs that may be under way for one item while its next files are written. */
@@ -41,7 +30,7 @@ interface Pending {
   mtimeMs: number;
 }
 
-export function createFolderSink(options: FolderSinkOptions): Sink {
+export function createFolderSink(options: SinkOptions): Sink {
   let count = 0;
   return {
     begin: async (_item: Item, place: Place) => {
@@ -56,7 +45,7 @@ export function createFolderSink(options: FolderSinkOptions): Sink {
 }
 
 class FolderWriter implements ItemWriter {
-  readonly #options: FolderSinkOptions;
+  readonly #options: SinkOptions;
   readonly #place: Place;
   readonly #folder: string;
   readonly #localFolder: string;
@@ -65,14 +54,14 @@ class FolderWriter implements ItemWriter {
   readonly #names = new Set<string>();
   #syncFailure: { readonly error: unknown } | null = null;
 
-  private constructor(options: FolderSinkOptions, place: Place, name: string) {
+  private constructor(options: SinkOptions, place: Place, name: string) {
     this.#options = options;
     this.#place = place;
     this.#folder = join(options.scratch ?? options.partial, name);
     this.#localFolder = join(options.partial, name);
   }
 
-  static async begin(options: FolderSinkOptions, place: Place, name: string): Promise<FolderWriter> {
+  static async begin(options: SinkOptions, place: Place, name: string): Promise<FolderWriter> {
     const writer = new FolderWriter(options, place, name);
     await onDisk({ operation: "make folder", path: writer.#folder }, () =>
       mkdir(writer.#folder, { recursive: true }),

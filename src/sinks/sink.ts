@@ -33,3 +33,18 @@ export interface Sink {
   begin(item: Item, place: Place): Promise<ItemWriter>;
   close(): Promise<void>;
 }
+
+/** What any sink is made from. */
+export interface SinkOptions {
+  /** Absolute path of the target folder. */
+  readonly dir: string;
+  /** For unfinished data, on the same file system as `dir`; this run's own. */
+  readonly partial: string;
+  /** For unfinished data elsewhere (`--scratch`); finished items are copied to `partial`, proved and renamed. */
+  readonly scratch: string | null;
+  /** Where files go that are in the way; this run's own. */
+  readonly quarantine: string;
+}
+
+/** How the pipeline gets a sink without knowing which. */
+export type CreateSink = (options: SinkOptions) => Sink;
