@@ -16,6 +16,7 @@ import type { Fault } from "../../sandbox/faults.ts";
 import type { StandIn } from "../../sandbox/stand-ins.ts";
 import { datasetOf, tinyImage, tinySeries } from "../../sandbox/tiny-dataset.ts";
 import { replyOfFault, send } from "../../sandbox/wire.ts";
+import { createFolderSink } from "../../sinks/folder.ts";
 import { createHttp, type Http } from "../../transports/http.ts";
 import type { Source, SourceContext } from "../source.ts";
 import { createTemplateSource } from "./index.ts";
@@ -106,6 +107,7 @@ function fetchAll(words: readonly string[] = ["shelf:"], filters: Filters = NO_F
     archiveOfHost: () => null,
     defaultArchive: "shelf",
     stdin: () => process.stdin,
+    sink: createFolderSink,
     onReceived: () => undefined,
     jobs: 2,
   };

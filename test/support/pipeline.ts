@@ -1,0 +1,84 @@
+/** The pipeline over any source, with a clock that does not wait. */
+
+import { NO_FILTERS } from "../../src/index.ts";
+import type { Clock, Context } from "../../src/lib/context.ts";
+import { RetryLoop } from "../../src/lib/retry.ts";
+import type { RunEvent } from "../../src/pipeline/events.ts";
+import { type GetOptions, get } from "../../src/pipeline/get.ts";
+import { createFolderSink } from "../../src/sinks/folder.ts";
+import type { Source, SourceContext } from "../../src/sources/source.ts";
+import type { RunResult } from "./gantry.ts";
+
+/** Real time, but pauses are over at once and count as passed. */
+export class HastyClock implements Clock {
+  sleptMs = 0;
+
+  now(): Date {
+    return new Date(Date.now() + this.sleptMs);
+  }
+
+  monotonicMs(): number {
+    return performance.now() + this.sleptMs;
+  }
+
+  async sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
+    this.sleptMs += ms;
+    await new Promise((resolve) => setImmediate(resolve));
+    signal?.throwIfAborted();
+  }
+}
+
+export function hastyContext(signal: AbortSignal = new AbortController().signal): Context & {
+  readonly clock: HastyClock;
+} {
+  return { signal, clock: new HastyClock(), random: () => 0.5, log: () => undefined };
+}
+
+export function sourceContext(context: Context = hastyContext(), retries = 0): SourceContext {
+  return { ...context, retry: new RetryLoop({ retries, baseMs: 10, capMs: 100 }, context) };
+}
+
+export interface PipelineOptions extends Partial<GetOptions> {
+  readonly dir: string;
+  readonly retries?: number;
+  readonly signal?: AbortSignal;
+  readonly onEvent?: (event: RunEvent) => void;
+  readonly clock?: HastyClock;
+}
+
+/** `get` over ready sources, as `src/index.ts` composes it. */
+export async function runPipeline(
+  sources: Source | readonly Source[],
+  words: readonly string[],
+  options: PipelineOptions,
+): Promise<RunResult> {
+  const { retries = 0, signal, onEvent, clock, ...rest } = options;
+  const all = Array.isArray(sources) ? (sources as readonly Source[]) : [sources as Source];
+  const context = { ...hastyContext(signal), ...(clock ? { clock } : {}) };
+  const run = get(
+    words,
+    { filters: NO_FILTERS, ...rest },
+    {
+      context,
+      retry: { retries, baseMs: 10, capMs: 100 },
+      source: async (name) => {
+        const found = all.find((source) => source.archive === name);
+        if (!found) throw new Error(`no source ${name}`);
+        return found;
+      },
+      archiveOfHost: () => all[0]?.archive ?? null,
+      defaultArchive: all[0]?.archive ?? "",
+      stdin: async function* () {},
+      sink: createFolderSink,
+      onReceived: () => undefined,
+      jobs: 2,
+    },
+  );
+  const events: RunEvent[] = [];
+  for await (const event of run) {
+    events.push(event);
+    onEvent?.(event);
+  }
+  return { summary: await run.result, events };
+}
