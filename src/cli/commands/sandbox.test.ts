@@ -65,6 +65,7 @@ describe("sandbox", () => {
     expect(text).toMatch(/^The sandbox serves at http:\/\/127\.0\.0\.1:\d+\n/);
     expect(text).toMatch(/Phantom-CT +\d+ series/);
     expect(text).toContain("export GANTRY_CONFIG=");
+    expect(text).toContain("gantry get tcia:Phantom-CT -o try");
     expect(text).toContain("/_sandbox/faults");
     io.signal("SIGINT");
     expect(await end).toBe(0);

@@ -118,7 +118,8 @@ async function serve(sandbox: Sandbox, { io, signal, onInterrupt }: Running): Pr
     const config = `${folder}/config.toml`;
     await system.writeText(config, configOf(sandbox.archives));
     const { collections, problems } = await readDoor(sandbox);
-    const first = Object.keys(collections).sort()[0] ?? "COLLECTION";
+    const largest = Object.entries(collections).sort((a, b) => b[1] - a[1])[0]?.[0] ?? "COLLECTION";
+    const segment = largest.replaceAll("%", "%25").replaceAll("/", "%2F");
     const name = sandbox.archives[0]?.name ?? "tcia";
     const writer = createWriter(io.stdout);
     await writer.write(
@@ -138,7 +139,7 @@ async function serve(sandbox: Sandbox, { io, signal, onInterrupt }: Running): Pr
         "To use it from another terminal",
         `  export GANTRY_CONFIG=${shellWord(config)} NO_PROXY=127.0.0.1,localhost`,
         `  gantry ls ${name}:`,
-        `  gantry get ${shellWord(`${name}:${first}`)} -o try`,
+        `  gantry get ${shellWord(`${name}:${segment}`)} -o try`,
         "  (its restricted data ask for user demo, password demo)",
         "",
         "The control door: faults, changes, requests seen",
