@@ -185,6 +185,13 @@ export class NbiaApi {
 
   async #data(response: HttpResponse, context: Context): Promise<AsyncIterable<Uint8Array>> {
     await this.#expectOk(response, context);
+    // Data is labelled application/octet-stream or application/dicom; only what is refused or broken is text.
+    if (/^(application\/json|text\/)/iu.test(response.header("content-type") ?? "")) {
+      const sentence = (await response.text(TEXT_LIMIT_BYTES)).slice(0, 300);
+      throw new RunError("archive-reply", `a message came instead of data: ${sentence}`, {
+        at: { url: response.url, archive: this.#options.archive },
+      });
+    }
     return response.body;
   }
 
