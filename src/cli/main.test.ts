@@ -532,6 +532,7 @@ describe("status and stop", () => {
       receivedBytes: 3,
       bytesPerSecond: 1_000_000,
       etaSeconds: 61,
+      idleSeconds: 0,
     },
   };
 

@@ -91,6 +91,8 @@ export type RunEvent =
       readonly receivedBytes: number;
       readonly bytesPerSecond: number;
       readonly etaSeconds: number | null;
+      /** How long nothing has arrived and nothing was finished. */
+      readonly idleSeconds: number;
       readonly active: readonly string[];
     }
   /** Of `verify`: one file is checked. */

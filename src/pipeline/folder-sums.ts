@@ -3,7 +3,7 @@ import { dirname, relative, resolve } from "node:path";
 import { RunError } from "../errors.ts";
 import { type Digest, digestAlgorithm } from "../lib/digest.ts";
 import { openStateFolder, type StateFolder, temporaryFolder } from "../state/state-folder.ts";
-import { readStates } from "./held.ts";
+import { noteCompanions, readStates } from "./held.ts";
 import { writeSums } from "./sums.ts";
 
 /**
@@ -23,13 +23,16 @@ export async function writeFolderSums(
     const below = relative(dirname(resolve(options.to)), target);
     const folder = below.startsWith("..") || below === "" ? target : dirname(resolve(options.to));
     const prefix = folder === target ? "" : `${below.replaceAll("\\", "/")}/`;
-    return await writeSums({
+    const written = await writeSums({
       folder,
       files: heldFiles(state, prefix, temporary.folder),
       algorithm: "md5",
       to: options.to,
       ...(options.signal ? { signal: options.signal } : {}),
     });
+    const own = relative(target, resolve(options.to));
+    if (!own.startsWith("..")) await noteCompanions(state, [own.replaceAll("\\", "/")]);
+    return written;
   } finally {
     await temporary.remove();
   }

@@ -53,6 +53,13 @@ export async function readCompanions(state: StateFolder): Promise<string[]> {
   return Array.isArray(header.paths) ? header.paths.map(String) : [];
 }
 
+/** Remembers files of ours beside the data, paths relative to the target folder. */
+export async function noteCompanions(state: StateFolder, paths: Iterable<string>): Promise<void> {
+  const all = [...new Set([...(await readCompanions(state)), ...paths])].sort();
+  const header = { kind: COMPANIONS_KIND, version: COMPANIONS_VERSION, paths: all };
+  await writeFileDurably(state.path("companions.json"), `${JSON.stringify(header)}\n`);
+}
+
 /** Makes the companions, CITATION.txt and listing.tsv anew. */
 export async function writeDerived(options: HeldOptions): Promise<readonly Citation[]> {
   const { state, temporary } = options;
@@ -80,11 +87,7 @@ export async function writeDerived(options: HeldOptions): Promise<readonly Citat
       await writeFileDurably(target, companion.content);
     }
   }
-  for (const path of await readCompanions(state)) written.add(path);
-  await writeFileDurably(
-    state.path("companions.json"),
-    `${JSON.stringify({ kind: COMPANIONS_KIND, version: COMPANIONS_VERSION, paths: [...written].sort() })}\n`,
-  );
+  await noteCompanions(state, written);
   const owed = sortCitations(citations);
   await writeFileDurably(state.path("CITATION.txt"), formatCitations(owed));
   await writeListing(state, temporary);

@@ -6,12 +6,15 @@ const WINDOW_MS = 15_000;
 export class Meter {
   readonly #clock: Clock;
   readonly #samples: { atMs: number; bytes: number }[] = [];
+  #movedMs: number;
+  #movedMark = "";
   receivedBytes = 0;
   /** Bytes of data files written for items that are under way or stored. */
   writtenBytes = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
+    this.#movedMs = clock.monotonicMs();
   }
 
   /** Written bytes a second over the last seconds, and how long the rest will take at that rate. */
@@ -29,5 +32,15 @@ export class Meter {
       bytesPerSecond,
       etaSeconds: bytesPerSecond > 0 && left > 0 ? Math.round(left / bytesPerSecond) : null,
     };
+  }
+
+  /** Seconds since a byte arrived or was written. */
+  idleSeconds(): number {
+    const mark = `${this.receivedBytes} ${this.writtenBytes}`;
+    if (mark !== this.#movedMark) {
+      this.#movedMark = mark;
+      this.#movedMs = this.#clock.monotonicMs();
+    }
+    return Math.round((this.#clock.monotonicMs() - this.#movedMs) / 1000);
   }
 }

@@ -44,6 +44,7 @@ const progress = (receivedBytes: number): RunEvent => ({
   receivedBytes,
   bytesPerSecond: 5,
   etaSeconds: 18,
+  idleSeconds: 0,
   active: ["secret-name"],
 });
 

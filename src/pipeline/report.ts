@@ -116,6 +116,7 @@ export class RunReport {
         totalBytes: total.bytes,
         receivedBytes: this.meter.receivedBytes,
         ...this.meter.sample(total.bytes),
+        idleSeconds: this.meter.idleSeconds(),
       };
       onProgress(progress);
       const active = [...this.#active.values()].slice(0, SHOWN_ACTIVE);

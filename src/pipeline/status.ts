@@ -10,6 +10,8 @@ import { openStateFolder, type StateFolder, temporaryFolder } from "../state/sta
 import type { Tally } from "./events.ts";
 import { isStored } from "./plan.ts";
 
+const STALLED_SECONDS = 300;
+
 export interface FolderStatus {
   readonly dir: string;
   readonly expected: Tally;
@@ -28,7 +30,7 @@ export interface FolderStatus {
     readonly state: string;
     /** Null: it is on another host, so this one can't tell. */
     readonly alive: boolean | null;
-    /** Its process is gone although it never said that it ended. */
+    /** It never said that it ended, and its process is gone or nothing has arrived for five minutes. */
     readonly stalled: boolean;
     readonly detached: boolean;
     readonly startedAt: string;
@@ -108,7 +110,7 @@ async function newestRun(state: StateFolder): Promise<FolderStatus["run"]> {
     pid,
     state: record.state,
     alive,
-    stalled: exit === null && alive === false,
+    stalled: exit === null && (alive === false || (progress?.idleSeconds ?? 0) >= STALLED_SECONDS),
     detached,
     startedAt,
     progress,

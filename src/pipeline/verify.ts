@@ -117,6 +117,7 @@ class FolderProof {
   readonly #context: Context;
   readonly #emit: (event: RunEvent) => Promise<void>;
   readonly #told = new Set<string>();
+  readonly #startedMs: number;
 
   constructor(
     state: StateFolder,
@@ -132,6 +133,7 @@ class FolderProof {
     this.#receipts = receipts;
     this.#context = context;
     this.#emit = emit;
+    this.#startedMs = context.clock.monotonicMs();
   }
 
   async run(jobs: number): Promise<void> {
@@ -208,7 +210,7 @@ class FolderProof {
 
   async #progress(total: { items: number; bytes: number }): Promise<void> {
     const { items, bytes } = this.#counts;
-    const elapsed = this.#context.clock.monotonicMs() - this.#started;
+    const elapsed = this.#context.clock.monotonicMs() - this.#startedMs;
     const bytesPerSecond = elapsed > 0 ? (bytes * 1000) / elapsed : 0;
     await this.#emit({
       type: "progress",
@@ -220,11 +222,10 @@ class FolderProof {
       receivedBytes: 0,
       bytesPerSecond,
       etaSeconds: bytesPerSecond > 0 ? Math.round((total.bytes - bytes) / bytesPerSecond) : null,
+      idleSeconds: 0,
       active: [],
     });
   }
-
-  #started = performance.now();
 
   /** Tells and receipts what is wrong; missing files that lie elsewhere are moved, not missing. */
   async #settle(bad: ExternalSort, lost: ExternalSort): Promise<void> {

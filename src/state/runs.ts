@@ -28,6 +28,8 @@ export interface RunProgress {
   readonly receivedBytes: number;
   readonly bytesPerSecond: number;
   readonly etaSeconds: number | null;
+  /** How long nothing has arrived and nothing was finished. */
+  readonly idleSeconds: number;
 }
 
 export interface RunRecord {

@@ -182,6 +182,7 @@ async function verifySums(
           receivedBytes: 0,
           bytesPerSecond: p.bytesPerSecond,
           etaSeconds: p.etaSeconds,
+          idleSeconds: 0,
           active: [],
         }),
     });

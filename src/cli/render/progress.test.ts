@@ -17,6 +17,7 @@ const progress = (
   receivedBytes: 0,
   bytesPerSecond: 2_500_000,
   etaSeconds: 100,
+  idleSeconds: 0,
   active: ["dicom-series:1.2.3"],
   ...more,
 });
@@ -47,7 +48,7 @@ describe("plain progress", () => {
     }
     plain.event(progress(251));
     plain.event(progress(252));
-    plain.event(progress(760, { failedItems: 3, etaSeconds: null }));
+    plain.event(progress(760, { failedItems: 3, etaSeconds: null, idleSeconds: 0 }));
     plain.close();
     expect(io.stderr.text).toBe(
       [
