@@ -28,6 +28,7 @@ import { temporaryFolder } from "./state/state-folder.ts";
 import { createHttp, type Http } from "./transports/http.ts";
 import { VERSION } from "./version.ts";
 
+export { checkSums, type SumsResult, writeSums } from "./checksums/sums.ts";
 export type { ArchiveConfig } from "./config.ts";
 export { ERROR_TABLE, type ErrorCode, RunError } from "./errors.ts";
 export type { Context, Log, LogLevel } from "./lib/context.ts";
@@ -50,7 +51,6 @@ export type { GetOptions, Run } from "./pipeline/get.ts";
 export { type Logbook, openLogbook } from "./pipeline/logbook.ts";
 export { createNotifier } from "./pipeline/notify.ts";
 export { type FolderStatus, readStatus, stopRun } from "./pipeline/status.ts";
-export { checkSums, type SumsResult, writeSums } from "./pipeline/sums.ts";
 export type { VerifyRun, VerifySummary } from "./pipeline/verify.ts";
 export type { Citation } from "./sources/source.ts";
 export { VERSION } from "./version.ts";

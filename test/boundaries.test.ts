@@ -71,6 +71,7 @@ function allowed({ from, form }: Import): readonly string[] | null {
       "config.ts",
       "version.ts",
       "state/",
+      "checksums/",
       "transports/",
       "sinks/",
       "catalogue/",
@@ -87,6 +88,7 @@ function allowed({ from, form }: Import): readonly string[] | null {
     case "lib":
       return base;
     case "state":
+    case "checksums":
     case "transports":
       return [...base, `${layer}/`];
     case "sinks":
@@ -98,7 +100,7 @@ function allowed({ from, form }: Import): readonly string[] | null {
       if (standIn.test(from)) return [...base, `sources/${part}/`, "sandbox/"];
       return [...base, "transports/", "sources/source.ts", `sources/${part}/`];
     case "pipeline":
-      return [...base, "state/", "sources/source.ts", "sinks/sink.ts", "pipeline/"];
+      return [...base, "state/", "checksums/", "sources/source.ts", "sinks/sink.ts", "pipeline/"];
     case "cli":
       if (/^cli\/commands\/(sandbox|demo)\.ts$/.test(from) && form !== "static")
         return ["index.ts", "cli/", "sandbox/server.ts"];

@@ -56,40 +56,27 @@ export interface Receipt extends ReceiptBody {
 
 const SUM_MARK = ',"sum":"';
 
-/** The line of a receipt, with its newline. `item` comes first so that lines can be sorted without being parsed. */
+/** Fields of a line in their order; `item` comes first so that lines can be sorted without being parsed. */
+const FIELDS = [
+  "item",
+  "type",
+  "supersedes",
+  "archive",
+  "revision",
+  "at",
+  "from",
+  "tookMs",
+  "proof",
+  "disputed",
+  "place",
+  "files",
+  "damaged",
+  "facts",
+] as const satisfies readonly (keyof ReceiptBody)[];
+
+/** The line of a receipt, with its newline. */
 export function formatReceipt(body: ReceiptBody): { line: string; receipt: Receipt } {
-  const {
-    item,
-    type,
-    supersedes,
-    archive,
-    revision,
-    at,
-    from,
-    tookMs,
-    proof,
-    disputed,
-    place,
-    files,
-    damaged,
-    facts,
-  } = body;
-  const open = JSON.stringify({
-    item,
-    type,
-    supersedes,
-    archive,
-    revision,
-    at,
-    from,
-    tookMs,
-    proof,
-    disputed,
-    place,
-    files,
-    damaged,
-    facts,
-  }).slice(0, -1);
+  const open = JSON.stringify(Object.fromEntries(FIELDS.map((field) => [field, body[field]]))).slice(0, -1);
   const sum = createHash("sha256").update(open).digest("hex");
   return { line: `${open}${SUM_MARK}${sum}"}\n`, receipt: { ...body, sum } };
 }

@@ -5,6 +5,7 @@
 import type { ErrorCode } from "../errors.ts";
 import type { Row } from "../model/item.ts";
 import type { Citation } from "../sources/source.ts";
+import type { RunProgress } from "../state/runs.ts";
 
 export const EVENTS_VERSION = 1;
 
@@ -80,21 +81,8 @@ export type RunEvent =
     }
   | { readonly type: "item-withdrawn"; readonly item: string; readonly address: string }
   | { readonly type: "quarantined"; readonly path: string; readonly why: string }
-  /** At most four a second. `receivedBytes`: off the network; `doneBytes`: of proved items, as announced. */
-  | {
-      readonly type: "progress";
-      readonly doneItems: number;
-      readonly failedItems: number;
-      readonly totalItems: number;
-      readonly doneBytes: number;
-      readonly totalBytes: number;
-      readonly receivedBytes: number;
-      readonly bytesPerSecond: number;
-      readonly etaSeconds: number | null;
-      /** How long nothing has arrived and nothing was finished. */
-      readonly idleSeconds: number;
-      readonly active: readonly string[];
-    }
+  /** At most four a second. `active`: addresses of some items under way. */
+  | ({ readonly type: "progress"; readonly active: readonly string[] } & RunProgress)
   /** Of `verify`: one file is checked. */
   | {
       readonly type: "file-checked";

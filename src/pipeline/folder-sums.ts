@@ -1,10 +1,10 @@
 /** `verify --write-sums`: a checksum list of what a folder holds, for other people's programs. */
 import { dirname, relative, resolve } from "node:path";
+import { writeSums } from "../checksums/sums.ts";
 import { RunError } from "../errors.ts";
 import { type Digest, digestAlgorithm } from "../lib/digest.ts";
 import { openStateFolder, type StateFolder, temporaryFolder } from "../state/state-folder.ts";
 import { noteCompanions, readStates } from "./held.ts";
-import { writeSums } from "./sums.ts";
 
 /**
  * Writes an md5 list (`to`) of all files that receipts of `dir` name, in the form that `md5sum -c` reads; digests

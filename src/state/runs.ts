@@ -23,9 +23,13 @@ export interface RunProgress {
   readonly doneItems: number;
   readonly failedItems: number;
   readonly totalItems: number;
+  /** Of data files, written and not thrown away. */
   readonly doneBytes: number;
+  /** As announced. */
   readonly totalBytes: number;
+  /** Off the network, failed tries included. */
   readonly receivedBytes: number;
+  /** Of data files, over the last seconds. */
   readonly bytesPerSecond: number;
   readonly etaSeconds: number | null;
   /** How long nothing has arrived and nothing was finished. */

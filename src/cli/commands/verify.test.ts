@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { RunError } from "../../errors.ts";
-import { checkSums } from "../../pipeline/sums.ts";
+import { checkSums } from "../../checksums/sums.ts";
 import type { Library, RunEvent, VerifySummary } from "../library.ts";
 import { main } from "../main.ts";
 import { fakeIo } from "../testing.ts";
