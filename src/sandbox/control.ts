@@ -136,6 +136,8 @@ export interface Showcase {
   readonly url: string;
   readonly elsewhere: string;
   readonly archives: readonly SandboxArchive[];
+  /** The HTTPS side, null when there is none. */
+  readonly tls: { readonly url: string; readonly caFile: string } | null;
   readonly user: string;
   readonly password: string;
   elsewhereRequests(): readonly SeenRequest[];
@@ -175,6 +177,7 @@ export async function answerDoor(
           user: showcase.user,
           password: showcase.password,
           archives: showcase.archives,
+          tls: showcase.tls,
           collections: countCollections(dataset),
           series: dataset.seriesCount,
           problems: dataset.problems,

@@ -1,7 +1,11 @@
 /** The sandbox: stand-ins for the archives on loopback, with a control door. Documented in docs/sandbox.md. */
 import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { ChangedDataset } from "./changes.ts";
 import {
   answerDoor,
@@ -34,16 +38,33 @@ export interface SandboxOptions {
   readonly password?: string | undefined;
   /** Keep finished zips, so that a bench does not measure the server. */
   readonly precompute?: boolean | undefined;
+  /** Serve the same over HTTPS too, on another free port, with an authority made for this start. */
+  readonly tls?: boolean | undefined;
+}
+
+/** The HTTPS side of a sandbox. */
+export interface SandboxTls {
+  /** `https://127.0.0.1:PORT`, without a slash at the end; `localhost` is in the certificate too. */
+  readonly url: string;
+  /** PEM file of the authority, removed by `close()`. Its key was never written and is forgotten. */
+  readonly caFile: string;
+  /** The archives at `url`. */
+  readonly archives: readonly SandboxArchive[];
 }
 
 export interface Sandbox {
   /** `http://127.0.0.1:PORT`, without a slash at the end. */
   readonly url: string;
   readonly archives: readonly SandboxArchive[];
-  /** Environment for a child process that shall reach the sandbox whatever proxy is configured. */
+  /** Null without the option `tls`. */
+  readonly tls: SandboxTls | null;
+  /**
+   * Environment for a child process that shall reach the sandbox whatever proxy is configured, and with `tls` trust
+   * its authority (OpenSSL and curl, Node, Python requests).
+   */
   readonly environment: Readonly<Record<string, string>>;
   readonly control: SandboxControl;
-  /** The other origin that the fault `redirect` leads to. */
+  /** The other origin that the fault `redirect` leads to, which over HTTPS has an HTTPS port of its own. */
   readonly elsewhere: { readonly url: string; readonly requests: readonly SeenRequest[] };
   /** Closes the listeners and destroys every socket. */
   close(): Promise<void>;
@@ -54,6 +75,9 @@ const MAX_BODY_BYTES = 256 * 1024 * 1024;
 
 /** Of each form field in the record of requests. */
 const RECORDED_CHARACTERS = 65_536;
+
+type Scheme = "http" | "https";
+type Handler = (request: IncomingMessage, response: ServerResponse, scheme: Scheme) => Promise<void>;
 
 /** Start a sandbox. Rejects with the system's error when the port is taken. */
 export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbox> {
@@ -79,30 +103,53 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   });
 
   const startedAt = performance.now();
-  const elsewhereServer = createServer((request, response) => {
-    void receive(request, elsewhereLog, startedAt)
-      .then(async ({ seen }) => {
-        const body = "<!DOCTYPE html>\n<html><body><h1>Sign in elsewhere</h1></body></html>\n";
-        const sent = await send(response, { status: 200, headers: { "Content-Type": "text/html" }, body });
-        Object.assign(seen, { status: sent.status, bytesSent: sent.bytes, ending: sent.ending });
-      })
-      .catch(() => request.socket.destroy());
-  });
-  const elsewhereUrl = await listen(elsewhereServer, 0, host);
+  const listeners: Server[] = [];
+  const serve = async (scheme: Scheme, port: number, handle: Handler): Promise<string> => {
+    const listener = (request: IncomingMessage, response: ServerResponse): void => {
+      void handle(request, response, scheme).catch(() => request.socket.destroy());
+    };
+    const server =
+      scheme === "http"
+        ? createServer(listener)
+        : createSecureServer({ cert: secrets?.certificate, key: secrets?.key }, listener);
+    listeners.push(server);
+    return listen(server, scheme, port, host);
+  };
+  const close = async (): Promise<void> => {
+    await Promise.all(listeners.filter(({ listening }) => listening).map(shut));
+    for (const standIn of standIns) standIn.close?.();
+    if (caFolder !== undefined) await rm(caFolder, { recursive: true, force: true });
+  };
 
-  let url = "";
-  const server = createServer((request, response) => {
-    void answer(request, response).catch(() => request.socket.destroy());
-  });
+  // The library that writes certificates is loaded only where they are wanted.
+  const secrets = options.tls ? await (await import("./certificates.ts")).issueCertificates() : undefined;
+  const origins = { http: "", https: "" };
+  const elsewhereUrls = { http: "", https: "" };
+  let caFolder: string | undefined;
+  let caFile = "";
   try {
-    url = await listen(server, options.port ?? 0, host);
+    elsewhereUrls.http = await serve("http", 0, answerElsewhere);
+    origins.http = await serve("http", options.port ?? 0, answer);
+    if (secrets !== undefined) {
+      elsewhereUrls.https = await serve("https", 0, answerElsewhere);
+      origins.https = await serve("https", 0, answer);
+      caFolder = await mkdtemp(join(tmpdir(), "gantry-sandbox-"));
+      caFile = join(caFolder, "ca.pem");
+      await writeFile(caFile, secrets.caCertificate);
+    }
   } catch (error) {
-    elsewhereServer.close();
+    await close();
     throw error;
   }
-  const archives = standIns.flatMap((standIn) => standIn.archives(url));
+  const url = origins.http;
+  const elsewhereUrl = elsewhereUrls.http;
+  const archivesAt = (origin: string) => standIns.flatMap((standIn) => standIn.archives(origin));
+  const archives = archivesAt(url);
+  const tls =
+    secrets === undefined ? null : { url: origins.https, caFile, archives: archivesAt(origins.https) };
   const showcase = {
     url,
+    tls,
     elsewhere: elsewhereUrl,
     archives,
     user,
@@ -110,7 +157,14 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     elsewhereRequests: () => elsewhereLog.list(),
   };
 
-  async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  async function answerElsewhere(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { seen } = await receive(request, elsewhereLog, startedAt);
+    const body = "<!DOCTYPE html>\n<html><body><h1>Sign in elsewhere</h1></body></html>\n";
+    const sent = await send(response, { status: 200, headers: { "Content-Type": "text/html" }, body });
+    Object.assign(seen, { status: sent.status, bytesSent: sent.bytes, ending: sent.ending });
+  }
+
+  async function answer(request: IncomingMessage, response: ServerResponse, scheme: Scheme): Promise<void> {
     const path = (request.url ?? "/").split("?", 1)[0]!;
     if (path === "/_sandbox" || path.startsWith("/_sandbox/")) {
       const body = await readBody(request);
@@ -130,7 +184,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     });
     seen.fault = fault?.kind ?? null;
     try {
-      const instead = fault && replyOfFault(fault, elsewhereUrl);
+      const instead = fault && replyOfFault(fault, elsewhereUrls[scheme]);
       const reply: Reply = instead ??
         (await route?.answer(parsed, fault)) ?? { status: 404, body: `nothing is served at ${path}\n` };
       const cors: Record<string, string> =
@@ -152,7 +206,14 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   return {
     url,
     archives,
-    environment: { NO_PROXY: "127.0.0.1,localhost", no_proxy: "127.0.0.1,localhost" },
+    tls,
+    environment: {
+      NO_PROXY: "127.0.0.1,localhost",
+      no_proxy: "127.0.0.1,localhost",
+      ...(tls === null
+        ? {}
+        : { SSL_CERT_FILE: caFile, NODE_EXTRA_CA_CERTS: caFile, REQUESTS_CA_BUNDLE: caFile }),
+    },
     control,
     elsewhere: {
       url: elsewhereUrl,
@@ -160,10 +221,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
         return elsewhereLog.list();
       },
     },
-    async close() {
-      await Promise.all([server, elsewhereServer].map(shut));
-      for (const standIn of standIns) standIn.close?.();
-    },
+    close,
   };
 }
 
@@ -234,12 +292,12 @@ async function readBody(incoming: IncomingMessage): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-async function listen(server: Server, port: number, host: string): Promise<string> {
+async function listen(server: Server, scheme: Scheme, port: number, host: string): Promise<string> {
   server.keepAliveTimeout = 60_000;
   server.requestTimeout = 0;
   server.listen(port, host);
   await once(server, "listening");
-  return `http://${host}:${(server.address() as AddressInfo).port}`;
+  return `${scheme}://${host}:${(server.address() as AddressInfo).port}`;
 }
 
 async function shut(server: Server): Promise<void> {

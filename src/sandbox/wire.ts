@@ -74,7 +74,9 @@ function frontEnd(status: number, reason: string, headers: Record<string, string
 export async function send(response: ServerResponse, reply: Reply, fault?: Fault): Promise<Sent> {
   const socket = response.socket;
   if (reply.hangUp) {
-    socket?.resetAndDestroy();
+    // Node can't reset a connection under TLS; closing it without TLS's goodbye is as abrupt to a client.
+    if (socket !== null && "encrypted" in socket) socket.destroy();
+    else socket?.resetAndDestroy();
     return { status: 0, bytes: 0, ending: "cut" };
   }
   if (fault?.kind === "slow-first-byte") await pause(fault.ms ?? 1000, response);
