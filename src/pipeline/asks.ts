@@ -135,7 +135,9 @@ async function readListAsk(
   if (facts.isDirectory()) throw new RunError("usage", `${path} is a folder, not a selection file`);
   const later = LATER[extname(path).toLowerCase()];
   if (later !== undefined)
-    throw new RunError("usage", `${name}: ${later} are not read as selections by this version yet`);
+    throw new RunError("usage", `${name}: ${later} are not read as selections by this version yet`, {
+      hint: "give a .tcia manifest, or a text file with one UID or address a line",
+    });
   const own = await isOwn(path);
   if (own) await readSelectionHeader(path);
 
