@@ -1,52 +1,62 @@
-/** The source against its stand-in, through the pipeline as every archive is: lists, fetches, proves, retries. */
+/** The source against its stand-in: what every source must do, and what is particular to this one. */
 
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
-import { createServer, type Server } from "node:http";
+import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, it } from "vitest";
-import type { RunError } from "../../errors.ts";
-import { type Context, systemClock } from "../../lib/context.ts";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import {
+  type Lie,
+  type ListLie,
+  type SourceStand,
+  sourceContract,
+} from "../../../test/contract/source.contract.ts";
+import { runPipeline } from "../../../test/support/pipeline.ts";
 import { createRedactor } from "../../lib/redact.ts";
-import { RetryLoop } from "../../lib/retry.ts";
-import { type Filters, NO_FILTERS } from "../../model/query.ts";
-import { get, type RunEnvironment } from "../../pipeline/get.ts";
-import type { Fault } from "../../sandbox/faults.ts";
-import type { StandIn } from "../../sandbox/stand-ins.ts";
+import { type Fault, FaultDeck } from "../../sandbox/faults.ts";
 import { datasetOf, tinyImage, tinySeries } from "../../sandbox/tiny-dataset.ts";
 import { replyOfFault, send } from "../../sandbox/wire.ts";
-import { createFolderSink } from "../../sinks/folder.ts";
-import { createHttp, type Http } from "../../transports/http.ts";
-import type { Source, SourceContext } from "../source.ts";
+import { createHttp } from "../../transports/http.ts";
 import { createTemplateSource } from "./index.ts";
 import { openTemplateStandIn } from "./sandbox.ts";
 
-const context: Context = {
-  signal: new AbortController().signal,
-  clock: { ...systemClock, sleep: async () => undefined },
-  random: () => 0,
-  log: () => undefined,
+const dataset = datasetOf([
+  tinySeries("1.2.3.1", { patientId: "P1", images: [tinyImage("1.2.3.1.1", 1), tinyImage("1.2.3.1.2", 2)] }),
+  tinySeries("1.2.3.2", {
+    patientId: "P2",
+    images: [tinyImage("1.2.3.2.1", 1)],
+    submittedAt: "2020-01-02 03:04:05",
+  }),
+  tinySeries("1.2.3.3", { collection: "QIN & CO", patientId: "q/1", images: [tinyImage("1.2.3.3.1", 1)] }),
+]);
+const images = [...dataset.series()].flatMap((series) => series.instances());
+const id = (uid: string): string => `template-file:${uid}`;
+
+const DATA = "**/files/*";
+const LISTS = "**/files";
+const FAULTS: Partial<Readonly<Record<Lie | ListLie, Fault>>> = {
+  "wrong-bytes": { kind: "wrong-bytes", route: DATA },
+  "html-for-data": { kind: "html", route: DATA },
+  "html-labelled-as-data": { kind: "html-zip", route: DATA },
+  "json-error": { kind: "json-error", route: DATA },
+  "empty-body": { kind: "empty-body", route: DATA },
+  busy: { kind: "429", route: DATA },
+  "busy-until": { kind: "503", route: DATA, retryAfter: 3 },
+  "error-500": { kind: "500", route: DATA },
+  stall: { kind: "stall", route: DATA, fraction: 0.5 },
+  cut: { kind: "cut", route: DATA, fraction: 0.9 },
+  reset: { kind: "reset", route: DATA },
+  "expired-token": { kind: "expired-token", route: DATA },
+  "list-cut": { kind: "cut", route: LISTS, fraction: 0.7 },
+  "list-torn": { kind: "truncated-json", route: LISTS, fraction: 0.7 },
+  "list-html": { kind: "html", route: LISTS },
+  "list-busy": { kind: "429", route: LISTS, retryAfter: 2 },
+  "list-error": { kind: "500", route: LISTS },
 };
-const policy = { retries: 2, baseMs: 1, capMs: 1 };
-const asking: SourceContext = { ...context, retry: new RetryLoop(policy, context) };
 
-let server: Server;
-let http: Http;
-let source: Source;
-let dir: string;
-/** Each strikes one request for a file. */
-let faults: Fault[];
-
-beforeEach(async () => {
-  faults = [];
-  const dataset = datasetOf([
-    tinySeries("1.2.3.1", {
-      patientId: "P1",
-      images: [tinyImage("1.2.3.1.1", 1), tinyImage("1.2.3.1.2", 2)],
-    }),
-    tinySeries("1.2.3.2", { patientId: "P2", images: [tinyImage("1.2.3.2.1", 1)] }),
-  ]);
+/** The stand-in behind a small server of its own: a registered one is served by the sandbox. */
+async function makeStand(): Promise<SourceStand> {
   const standIn = await openTemplateStandIn({
     dataset: Object.assign(dataset, { revisionOf: () => "" }),
     user: "demo",
@@ -54,31 +64,14 @@ beforeEach(async () => {
     tokens: { ttlSeconds: 60, generation: 1 },
     precompute: false,
   });
-  server = await serve(standIn);
-  http = createHttp({ userAgent: "test", connections: 4, stallTimeoutMs: 2_000, environment: {} });
-  const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  const [archive] = standIn.archives(origin);
-  if (!archive) throw new Error("the stand-in has no archive");
-  source = createTemplateSource({
-    archive: archive.name,
-    url: archive.url,
-    http,
-    redactor: createRedactor(),
-    secrets: {},
-  });
-  dir = await mkdtemp(join(tmpdir(), "gantry-template-"));
-});
-
-afterEach(async () => {
-  await http.close();
-  server.closeAllConnections();
-  server.close();
-  await rm(dir, { recursive: true, force: true });
-});
-
-/** What the sandbox's server does for a registered stand-in, in small. */
-async function serve(standIn: StandIn): Promise<Server> {
-  const listening = createServer((incoming, response) => {
+  const deck = new FaultDeck(1);
+  let open = 0;
+  let fetches = 0;
+  const server = createServer((incoming, response) => {
+    open += 1;
+    response.on("close", () => {
+      open -= 1;
+    });
     const url = new URL(incoming.url ?? "/", "http://sandbox");
     const request = {
       method: incoming.method ?? "GET",
@@ -89,95 +82,119 @@ async function serve(standIn: StandIn): Promise<Server> {
       incoming,
     };
     const route = standIn.route(request);
-    const fault = route?.serves === "file" ? faults.shift() : undefined;
+    if (route?.serves === "file") fetches += 1;
+    const fault = deck.draw({
+      method: request.method,
+      path: request.path,
+      details: () => url.search,
+      serves: route?.serves ?? "page",
+    });
     const instead = fault && replyOfFault(fault, "http://127.0.0.1:1");
     void Promise.resolve(instead ?? route?.answer(request, fault) ?? { status: 404 }).then((reply) =>
       send(response, reply, fault),
     );
   });
-  await new Promise<void>((resolve) => listening.listen(0, "127.0.0.1", resolve));
-  return listening;
-}
-
-function fetchAll(words: readonly string[] = ["shelf:"], filters: Filters = NO_FILTERS) {
-  const environment: RunEnvironment = {
-    context,
-    retry: policy,
-    source: async () => source,
-    archiveOfHost: () => null,
-    defaultArchive: "shelf",
-    stdin: () => process.stdin,
-    sink: createFolderSink,
-    onReceived: () => undefined,
-    jobs: 2,
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const [archive] = standIn.archives(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  const http = createHttp({ userAgent: "test", connections: 8, stallTimeoutMs: 250, environment: {} });
+  const source = createTemplateSource({
+    archive: archive?.name ?? "",
+    url: archive?.url ?? "",
+    http,
+    redactor: createRedactor(),
+    secrets: {},
+  });
+  return {
+    source,
+    lie: (lie, count) => {
+      const fault = FAULTS[lie];
+      if (!fault) throw new Error(`no fault stands for ${lie}`);
+      deck.set([{ ...fault, ...(count === undefined ? {} : { count }) }]);
+    },
+    honest: () => deck.set([]),
+    open: () => open,
+    fetches: () => fetches,
+    close: async () => {
+      await source.close();
+      await http.close();
+      server.closeAllConnections();
+      server.close();
+    },
   };
-  return get(words, { dir, filters }, environment).result;
 }
 
-const dataFiles = async (): Promise<string[]> =>
-  (await readdir(dir, { recursive: true })).filter((path) => path.endsWith(".dcm")).sort();
-
-async function collect<T>(values: AsyncIterable<T>): Promise<T[]> {
-  const all: T[] = [];
-  for await (const value of values) all.push(value);
-  return all;
-}
-
-it("stores every file, proved by sum, count and size, and nothing twice", async () => {
-  const summary = await fetchAll();
-  expect(summary).toMatchObject({ exit: 0, failed: 0, stored: { items: 3, files: 3, bytes: 9000 } });
-  expect(await dataFiles()).toEqual([
-    "LUNG CT/P1/1.2.3.1.1.dcm",
-    "LUNG CT/P1/1.2.3.1.2.dcm",
-    "LUNG CT/P2/1.2.3.2.1.dcm",
-  ]);
-  const [name] = await readdir(join(dir, ".gantry/receipts"));
-  const lines = (await readFile(join(dir, ".gantry/receipts", name as string), "utf8")).trim().split("\n");
-  expect(JSON.parse(lines[1] as string)).toMatchObject({ type: "stored", proof: ["md5", "count", "size"] });
-  expect(await fetchAll()).toMatchObject({ exit: 0, stored: { items: 0 }, here: { items: 3 } });
+sourceContract("template", makeStand, {
+  items: images.map((image) => id(image.sopInstanceUid)),
+  digests: async (item) =>
+    Promise.all(images.filter((image) => id(image.sopInstanceUid) === item).map((image) => image.md5())),
+  victim: id("1.2.3.1.1"),
+  unknown: ["LUNG CT", "P1", "9.9"],
+  recased: [
+    { path: ["lung ct"], as: ["LUNG CT"] },
+    { path: ["qin & co", "Q/1"], as: ["QIN & CO", "q/1"] },
+  ],
+  misspelt: [
+    { path: ["LUNG CD"], near: "LUNG CT" },
+    { path: ["LUNG CT", "P3"], near: "P1" },
+  ],
+  filtered: [
+    { filters: { words: { patient: ["p2"] } }, items: [id("1.2.3.2.1")] },
+    { filters: { dates: { since: "2020-01-02" } }, items: [id("1.2.3.2.1")] },
+    { filters: { include: ["LUNG CT/**"], exclude: ["**/P1/*"] }, items: [id("1.2.3.2.1")] },
+    { filters: { limitPatients: 1 }, items: [id("1.2.3.1.1"), id("1.2.3.1.2")] },
+  ],
+  listLies: {
+    "list-cut": "archive-cut",
+    "list-torn": "archive-reply",
+    "list-html": "archive-reply",
+    "list-busy": "archive-busy",
+    "list-error": "archive-error",
+  },
+  lies: {
+    "wrong-bytes": "proof-digest",
+    "html-for-data": "archive-reply",
+    "html-labelled-as-data": "proof-digest",
+    "json-error": "proof-digest",
+    "empty-body": "proof-digest",
+    busy: "archive-busy",
+    "busy-until": "archive-busy",
+    "error-500": "archive-error",
+    stall: "archive-stalled",
+    cut: "archive-cut",
+    reset: "archive-cut",
+    "expired-token": "access-login",
+  },
 });
 
-it.each<Fault>([
-  { kind: "wrong-bytes" },
-  { kind: "cut", afterBytes: 100 },
-  { kind: "reset" },
-  { kind: "503" },
-  { kind: "html" },
-  { kind: "empty-body" },
-])("tries again after $kind", async (fault) => {
-  faults = [fault];
-  expect(await fetchAll()).toMatchObject({ exit: 0, stored: { items: 3 } });
-  expect(await dataFiles()).toHaveLength(3);
-});
+describe("one item is one file", () => {
+  let stand: SourceStand;
+  let dir: string;
+  beforeEach(async () => {
+    stand = await makeStand();
+    dir = await mkdtemp(join(tmpdir(), "gantry-template-"));
+  });
+  afterEach(async () => {
+    await stand.close();
+    await rm(dir, { recursive: true, force: true });
+  });
 
-it("never shows a file that stays wrong", async () => {
-  faults = Array.from({ length: 9 }, () => ({ kind: "wrong-bytes" }) as const);
-  const summary = await fetchAll();
-  expect(summary.exit).toBe(6);
-  expect(summary.failures.map(({ code }) => code)).toEqual(["proof-digest", "proof-digest", "proof-digest"]);
-  expect(await dataFiles()).toEqual([]);
-});
+  it("lies in its patient's folder with a receipt that names sum, count and size", async () => {
+    const { summary } = await runPipeline(stand.source, ["shelf:"], { dir });
+    expect(summary).toMatchObject({ exit: 0, failed: 0, stored: { items: 4, files: 4, bytes: 12_000 } });
+    const files = (await readdir(dir, { recursive: true })).filter((path) => path.endsWith(".dcm"));
+    expect(files.sort()).toEqual([
+      "LUNG CT/P1/1.2.3.1.1.dcm",
+      "LUNG CT/P1/1.2.3.1.2.dcm",
+      "LUNG CT/P2/1.2.3.2.1.dcm",
+      "QIN & CO/q%2F1/1.2.3.3.1.dcm",
+    ]);
+    const [name] = await readdir(join(dir, ".gantry/receipts"));
+    const [, line] = (await readFile(join(dir, ".gantry/receipts", String(name)), "utf8")).split("\n");
+    expect(JSON.parse(String(line))).toMatchObject({ type: "stored", proof: ["md5", "count", "size"] });
+  });
 
-it("resolves names without case and tells near ones", async () => {
-  const query = (...path: string[]) => ({ path, filters: NO_FILTERS });
-  expect((await source.resolve(query("lung ct", "p1"), asking)).path).toEqual(["LUNG CT", "P1"]);
-  const error = await source.resolve(query("LUNG"), asking).catch((caught: RunError) => caught);
-  expect(error).toMatchObject({ code: "unknown-name", hint: "did you mean LUNG CT?" });
-});
-
-it("gives addresses that can be pasted back, level by level", async () => {
-  const query = (...path: string[]) => ({ path, filters: NO_FILTERS });
-  expect(await collect(source.browse(query(), asking))).toEqual([
-    { Collection: "LUNG CT", address: "shelf:LUNG CT" },
-  ]);
-  expect((await collect(source.browse(query("LUNG CT"), asking))).map((row) => row.address)).toEqual([
-    "shelf:LUNG CT/P1",
-    "shelf:LUNG CT/P2",
-  ]);
-  expect(await fetchAll(["shelf:LUNG CT/P2/1.2.3.2.1"])).toMatchObject({ exit: 0, stored: { items: 1 } });
-});
-
-it("an id that is not shown is a failed item, not an error of the run", async () => {
-  const summary = await fetchAll(["shelf:LUNG CT/P1/9.9"]);
-  expect(summary).toMatchObject({ exit: 4, failed: 1, failures: [{ code: "access-item" }] });
+  it("that is not shown is a failed item, not an error of the run", async () => {
+    const { summary } = await runPipeline(stand.source, ["shelf:LUNG CT/P1/9.9"], { dir });
+    expect(summary).toMatchObject({ exit: 4, failed: 1, failures: [{ code: "access-item" }] });
+  });
 });
