@@ -1,0 +1,151 @@
+/** Bars of memory and time (design: one process, constant memory): the real binary, its peak printed. */
+import { mkdirSync, utimesSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { systemClock } from "../../src/lib/context.ts";
+import { filePath } from "../../src/model/place.ts";
+import { formatReceipt, formatReceiptsHeader } from "../../src/model/receipt.ts";
+import { safePlace } from "../../src/pipeline/planning.ts";
+import { LAYOUTS } from "../../src/sources/nbia/map.ts";
+import { readItems } from "../../src/state/selections.ts";
+import {
+  type Ended,
+  megabytes,
+  runGantry,
+  type ServerProcess,
+  scratchFolder,
+  startServer,
+} from "./processes.ts";
+
+const BAR_BYTES = 200_000_000;
+
+function tell(what: string, ended: Ended): void {
+  const seconds = (ended.tookMs / 1000).toFixed(1);
+  process.stdout.write(
+    `  ${what}: exit ${ended.exit}, ${seconds} s, peak RSS ${megabytes(ended.peakRssBytes)}\n`,
+  );
+}
+
+describe("memory and time", () => {
+  const home = scratchFolder("home");
+  afterAll(() => home.remove());
+
+  describe("a reply of 200,000 rows", () => {
+    let server: ServerProcess;
+    beforeAll(async () => {
+      server = await startServer({ series: 200_000, imagesPerSeries: 1, imageBytes: 2_000, seed: 3 });
+    });
+    afterAll(() => server.close());
+
+    it.each(["jsonl", "csv", "json"])("is listed as %s", async (format) => {
+      const ended = await runGantry(["find", "tcia:", "--format", format], home.path, server.url);
+      tell(`find --format ${format}, 200,000 rows`, ended);
+      expect(ended.exit, ended.stderr).toBe(0);
+      expect(ended.peakRssBytes).toBeLessThan(BAR_BYTES);
+    });
+  });
+
+  it("one series of 2 GB", async () => {
+    const server = await startServer({ series: 1, imagesPerSeries: 20, imageBytes: 100_000_000, seed: 3 });
+    const target = scratchFolder("large");
+    try {
+      const ended = await runGantry(["get", "tcia:", "-o", target.path], home.path, server.url);
+      tell("get one series of 2 GB", ended);
+      expect(ended.exit, ended.stderr).toBe(0);
+      expect(ended.peakRssBytes).toBeLessThan(BAR_BYTES);
+    } finally {
+      target.remove();
+      await server.close();
+    }
+  });
+
+  it.each([
+    { series: 100_000, withFiles: true },
+    { series: 1_000_000, withFiles: false },
+  ])("a second run over $series series", async ({ series, withFiles }) => {
+    const server = await startServer({ series, imagesPerSeries: 1, imageBytes: 2_000, seed: 3 });
+    const target = scratchFolder("many");
+    try {
+      // A folder as if all had been fetched: the archive's own listing, and a receipt for each item.
+      const saved = join(target.path, "..", `selection-${process.pid}.jsonl`);
+      const found = await runGantry(
+        ["find", "tcia:", "--save", saved, "--format", "jsonl"],
+        home.path,
+        server.url,
+      );
+      tell(`find --save of ${series}`, found);
+      expect(found.exit, found.stderr).toBe(0);
+      expect(found.peakRssBytes).toBeLessThan(BAR_BYTES);
+      await pretendFetched(target.path, saved, withFiles);
+
+      const first = await runGantry(["get", "tcia:", "-o", target.path, "--json"], home.path, server.url, {
+        keepStdout: true,
+      });
+      tell(`get over ${series} finished series, asked anew`, first);
+      expect(first.exit, first.stderr).toBe(0);
+      const planned = first.stdout.split("\n").find((line) => line.includes('"type":"planned"'));
+      expect(JSON.parse(planned ?? "{}")).toMatchObject({ here: { items: series }, fetch: { items: 0 } });
+
+      const second = await runGantry(["get", "-o", target.path], home.path, server.url);
+      tell(`get -o DIR over ${series} finished series`, second);
+      expect(second.exit, second.stderr).toBe(0);
+      const status = await runGantry(["status", target.path], home.path, server.url);
+      tell(`status of ${series} finished series`, status);
+      expect(status.exit, status.stderr).toBe(0);
+      for (const each of [first, second, status]) expect(each.peakRssBytes).toBeLessThan(BAR_BYTES);
+    } finally {
+      target.remove();
+      await server.close();
+    }
+  });
+});
+
+/** Receipts for every item of a saved selection; `withFiles` gives each one empty file, else none. */
+async function pretendFetched(dir: string, selection: string, withFiles: boolean): Promise<void> {
+  const gantry = join(dir, ".gantry");
+  for (const name of ["selections", "receipts", "runs", "partial", "quarantine", "logs"])
+    mkdirSync(join(gantry, name), { recursive: true });
+  writeFileSync(
+    join(gantry, "folder.json"),
+    `${JSON.stringify({ kind: "gantry-folder", version: 1, layout: "descriptive", sink: "folder" })}\n`,
+  );
+  const path = join(gantry, "receipts", "pretended.jsonl");
+  writeFileSync(path, formatReceiptsHeader("pretended"));
+  const layout = LAYOUTS.descriptive;
+  if (!layout) throw new Error("the source has no descriptive layout");
+  const at = systemClock.now().toISOString();
+  let batch = "";
+  for await (const item of readItems(selection)) {
+    const place = safePlace(layout(item));
+    const file = filePath(place, "1-1.dcm");
+    let files: { path: string; bytes: number; digest: `md5:${string}`; mtimeMs: number }[] = [];
+    if (withFiles) {
+      mkdirSync(dirname(join(dir, file)), { recursive: true });
+      writeFileSync(join(dir, file), "");
+      const mtimeMs = 1_700_000_000_000;
+      utimesSync(join(dir, file), mtimeMs / 1000, mtimeMs / 1000);
+      files = [{ path: file, bytes: 0, digest: "md5:d41d8cd98f00b204e9800998ecf8427e", mtimeMs }];
+    }
+    batch += formatReceipt({
+      item: item.id,
+      type: "stored",
+      supersedes: [],
+      archive: item.archive,
+      revision: item.revision,
+      at,
+      from: "http://127.0.0.1",
+      tookMs: 1,
+      proof: ["md5", "count", "size"],
+      disputed: null,
+      place,
+      files,
+      damaged: [],
+      facts: { SOPClassUID: "1.2.840.10008.5.1.4.1.1.2" },
+    }).line;
+    if (batch.length > 1 << 20) {
+      writeFileSync(path, batch, { flag: "a" });
+      batch = "";
+    }
+  }
+  writeFileSync(path, batch, { flag: "a" });
+}
