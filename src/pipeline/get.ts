@@ -220,7 +220,10 @@ class GetRun {
           this.#report.emit({ type: "quarantined", path, why: "no selection of this folder knows it" }),
       });
     }
-    if (this.#report.changedFiles || !(await derivedAreThere(state))) {
+    // Another answer of the archive may have other labels, which metadata.csv and the citations show.
+    const known = new Set(before.map((selection) => selection.digest));
+    const news = selections.some((selection) => !known.has(selection.digest));
+    if (this.#report.changedFiles || news || !(await derivedAreThere(state))) {
       await writeDerived({ state, temporary, source: this.#environment.source });
     }
   }

@@ -7,7 +7,7 @@ import { checkHeader, type ItemState } from "../model/receipt.ts";
 import { safePath } from "../model/safe-path.ts";
 import type { Citation, HeldItem, Source } from "../sources/source.ts";
 import { readItemStates } from "../state/receipts.ts";
-import { readExpected, readSelections } from "../state/selections.ts";
+import { newestFirst, readExpected, readSelections } from "../state/selections.ts";
 import { readNames, type StateFolder } from "../state/state-folder.ts";
 import { isStored } from "./plan.ts";
 import { joinStates } from "./planning.ts";
@@ -22,9 +22,9 @@ export function readStates(state: StateFolder, temporary: () => Promise<string>)
   return readItemStates(state, { folder: temporary, onBad: () => undefined });
 }
 
-/** Items that are stored, with the labels that some selection gave them, sorted by id. */
+/** Items that are stored, with the labels that the newest selection gave them, sorted by id. */
 export async function* readHeld({ state, temporary }: HeldOptions): AsyncGenerator<HeldItem> {
-  const all = await readSelections(state);
+  const all = newestFirst(await readSelections(state));
   async function* items() {
     for await (const { item } of readExpected(all)) yield item;
   }
@@ -45,18 +45,37 @@ export async function* readHeld({ state, temporary }: HeldOptions): AsyncGenerat
 const COMPANIONS_KIND = "gantry-companions";
 const COMPANIONS_VERSION = 1;
 
-/** Paths of the companions that were written, so that nobody takes them for strays. */
-export async function readCompanions(state: StateFolder): Promise<string[]> {
-  const path = state.path("companions.json");
-  if (!(await readNames(state.path())).includes("companions.json")) return [];
-  const header = checkHeader(await readFile(path, "utf8"), COMPANIONS_KIND, COMPANIONS_VERSION, path);
-  return Array.isArray(header.paths) ? header.paths.map(String) : [];
+interface Companions {
+  /** All companions, so that nobody takes them for strays. */
+  readonly paths: readonly string[];
+  /** Those of them that were there before us and are kept as they are. */
+  readonly kept: readonly string[];
 }
 
-/** Remembers files of ours beside the data, paths relative to the target folder. */
-export async function noteCompanions(state: StateFolder, paths: Iterable<string>): Promise<void> {
-  const all = [...new Set([...(await readCompanions(state)), ...paths])].sort();
-  const header = { kind: COMPANIONS_KIND, version: COMPANIONS_VERSION, paths: all };
+export async function readCompanions(state: StateFolder): Promise<readonly string[]> {
+  return (await readCompanionRecord(state)).paths;
+}
+
+async function readCompanionRecord(state: StateFolder): Promise<Companions> {
+  const path = state.path("companions.json");
+  if (!(await readNames(state.path())).includes("companions.json")) return { paths: [], kept: [] };
+  const header = checkHeader(await readFile(path, "utf8"), COMPANIONS_KIND, COMPANIONS_VERSION, path);
+  const list = (value: unknown): string[] => (Array.isArray(value) ? value.map(String) : []);
+  return { paths: list(header.paths), kept: list(header.kept) };
+}
+
+/** Remembers files of ours beside the data, paths relative to the target folder; `kept`: foreign ones among them. */
+export async function noteCompanions(
+  state: StateFolder,
+  paths: Iterable<string>,
+  kept?: Iterable<string>,
+): Promise<void> {
+  const before = await readCompanionRecord(state);
+  const record = {
+    paths: [...new Set([...before.paths, ...paths])].sort(),
+    kept: [...(kept ?? before.kept)].sort(),
+  };
+  const header = { kind: COMPANIONS_KIND, version: COMPANIONS_VERSION, ...record };
   await writeFileDurably(state.path("companions.json"), `${JSON.stringify(header)}\n`);
 }
 
@@ -70,7 +89,9 @@ export async function writeDerived(options: HeldOptions): Promise<readonly Citat
     if (!archives.has(source.kind)) archives.set(source.kind, item.archive);
     noteCitation(citations, source.cite(item.labels));
   }
-  const written = new Set<string>();
+  const before = await readCompanionRecord(state);
+  const written = new Set(before.paths);
+  const kept = new Set(before.kept);
   for (const [kind, archive] of archives) {
     const source = await options.source(archive);
     async function* ofKind(): AsyncGenerator<HeldItem> {
@@ -81,13 +102,18 @@ export async function writeDerived(options: HeldOptions): Promise<readonly Citat
     for await (const companion of source.companions?.(ofKind) ?? []) {
       const path = safePath(companion.path);
       const target = join(state.dir, path);
+      const foreign = kept.has(path) || !written.has(path);
       written.add(path);
-      if (companion.keep && (await lstat(target).catch(() => null))) continue;
+      if (companion.keep && foreign && (await lstat(target).catch(() => null))) {
+        kept.add(path);
+        continue;
+      }
+      kept.delete(path);
       await ensureFolder(join(target, ".."));
       await writeFileDurably(target, companion.content);
     }
   }
-  await noteCompanions(state, written);
+  await noteCompanions(state, written, kept);
   const owed = sortCitations(citations);
   await writeFileDurably(state.path("CITATION.txt"), formatCitations(owed));
   await writeListing(state, temporary);

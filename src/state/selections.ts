@@ -50,6 +50,24 @@ export function currentSelections(all: readonly SelectionFile[]): SelectionFile[
   return all.filter((selection) => !replaced.has(selection.digest));
 }
 
+/** All selections, each after every one that replaces it: where they differ about an item, the first is right. */
+export function newestFirst(all: readonly SelectionFile[]): SelectionFile[] {
+  const replacers = new Map<string, number>();
+  for (const { header } of all)
+    for (const digest of header.replaces) replacers.set(digest, (replacers.get(digest) ?? 0) + 1);
+  const byDigest = new Map(all.map((selection) => [selection.digest, selection]));
+  const ready = all.filter((selection) => !replacers.has(selection.digest));
+  for (const { header } of ready) {
+    for (const digest of header.replaces) {
+      const left = (replacers.get(digest) ?? 0) - 1;
+      replacers.set(digest, left);
+      const replaced = byDigest.get(digest);
+      if (left === 0 && replaced) ready.push(replaced);
+    }
+  }
+  return ready;
+}
+
 /** Item lines of a selection file, in order, header left out. */
 export async function* readItemLines(path: string): AsyncGenerator<string> {
   for await (const batch of readLineBatches(path)) {

@@ -2,7 +2,6 @@
  * `metadata.csv` and `COLLECTION/LICENSE` as the official Java retriever 4.4.1 leaves them
  * (software/nbia-download-manager, DataRetrieverCLI.java), so that existing scripts go on working.
  */
-import type { Row } from "../../model/item.ts";
 import type { Companion, HeldItem } from "../source.ts";
 import { plainDescription } from "./map.ts";
 import { SOP_CLASS_NAMES } from "./sop-classes.ts";
@@ -14,13 +13,17 @@ const HEADER =
 
 export async function* companions(held: () => AsyncIterable<HeldItem>): AsyncGenerator<Companion> {
   yield { path: ["metadata.csv"], content: metadataCsv(held), keep: false };
-  const seen = new Set<string>();
+  // A few texts a collection: nearly all have one licence for all of their series.
+  const licences = new Map<string, Set<string>>();
   for await (const { item } of held()) {
-    const collection = item.labels.Collection;
-    if (typeof collection !== "string" || seen.has(collection)) continue;
-    seen.add(collection);
-    yield { path: [collection, "LICENSE"], content: license(collection, item.labels), keep: true };
+    const { Collection: collection, LicenseName: name, LicenseURI: url } = item.labels;
+    if (typeof collection !== "string") continue;
+    const texts = licences.get(collection) ?? new Set();
+    licences.set(collection, texts);
+    if (name != null || url != null) texts.add(`${name ?? "Not Specified"} (${url ?? "Not Specified"})`);
   }
+  for (const [collection, texts] of licences)
+    yield { path: [collection, "LICENSE"], content: license(collection, [...texts].sort()), keep: true };
 }
 
 /** One row a series, sorted by Series UID, CRLF, unquoted: a comma in a value becomes a blank, as the server does it for manufacturers. */
@@ -70,9 +73,8 @@ export function humanSize(bytes: number): string {
   return `${value.toFixed(2)} ${units[unit]}`;
 }
 
-async function* license(collection: string, labels: Row): AsyncGenerator<string> {
-  const name = labels.LicenseName ?? "Not Specified";
-  const url = labels.LicenseURI ?? "Not Specified";
-  yield `License\n\nThe images of the collection ${collection} are covered by the licence ${name} (${url}). `;
+async function* license(collection: string, licences: readonly string[]): AsyncGenerator<string> {
+  const names = licences.length === 0 ? "Not Specified (Not Specified)" : licences.join(" and ");
+  yield `License\n\nThe images of the collection ${collection} are covered by the licence ${names}. `;
   yield "By downloading them you agree to abide by its terms.\n";
 }
