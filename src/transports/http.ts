@@ -3,6 +3,7 @@
  * transfers are noticed, and where credentials are kept from other origins.
  */
 import { readFileSync } from "node:fs";
+import { isIPv6 } from "node:net";
 import { rootCertificates } from "node:tls";
 import { createGunzip } from "node:zlib";
 import { Agent, type Dispatcher, EnvHttpProxyAgent } from "undici";
@@ -65,31 +66,53 @@ export function createHttp(options: HttpOptions): Http {
 }
 
 function createDispatcher(options: HttpOptions): Dispatcher {
-  const certificates = options.environment.SSL_CERT_FILE;
+  const { environment } = options;
+  const certificates = environment.SSL_CERT_FILE;
+  const connect = {
+    timeout: CONNECT_TIMEOUT_MS,
+    // Node itself honours NODE_EXTRA_CA_CERTS but not OpenSSL's SSL_CERT_FILE.
+    ...(certificates ? { ca: [...rootCertificates, readCertificates(certificates)] } : {}),
+  };
   const common = {
     connections: options.connections,
     pipelining: 1,
     bodyTimeout: options.stallTimeoutMs,
-    connect: {
-      timeout: CONNECT_TIMEOUT_MS,
-      // Node itself honours NODE_EXTRA_CA_CERTS but not OpenSSL's SSL_CERT_FILE.
-      ...(certificates ? { ca: [...rootCertificates, readCertificates(certificates)] } : {}),
-    },
+    connect,
   };
-  const proxied = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"].some(
-    (name) => options.environment[name],
-  );
-  if (!proxied) return new Agent(common);
-  const { environment } = options;
-  const httpProxy = environment.http_proxy ?? environment.HTTP_PROXY;
-  const httpsProxy = environment.https_proxy ?? environment.HTTPS_PROXY;
-  const noProxy = environment.no_proxy ?? environment.NO_PROXY;
+  const httpProxy = readProxy(environment, "http_proxy");
+  const httpsProxy = readProxy(environment, "https_proxy");
+  if (!httpProxy && !httpsProxy) return new Agent(common);
   return new EnvHttpProxyAgent({
     ...common,
-    ...(httpProxy ? { httpProxy } : {}),
-    ...(httpsProxy ? { httpsProxy } : {}),
-    ...(noProxy ? { noProxy } : {}),
+    // `connect` concerns direct connections only.
+    requestTls: connect,
+    proxyTls: connect,
+    // As curl does: many proxies allow a tunnel to port 443 only.
+    proxyTunnel: false,
+    // Empty and not absent, for which undici would look at the process's own environment.
+    httpProxy,
+    httpsProxy,
+    noProxy: readNoProxy(environment.no_proxy ?? environment.NO_PROXY ?? ""),
   });
+}
+
+/** Address of a proxy, empty when there is none. Throws `usage`. */
+function readProxy(environment: HttpOptions["environment"], name: "http_proxy" | "https_proxy"): string {
+  const text = environment[name] ?? environment[name.toUpperCase()] ?? "";
+  // As curl reads it, a host and port without a scheme are a proxy spoken to in clear.
+  const address = text === "" || text.includes("://") ? text : `http://${text}`;
+  if (address !== "" && !URL.canParse(address)) {
+    throw new RunError("usage", `${name.toUpperCase()} is no address of a proxy`);
+  }
+  return address;
+}
+
+/** undici knows an IPv6 address in brackets only, and takes the end of a bare one for a port. */
+function readNoProxy(list: string): string {
+  return list
+    .split(/[,\s]+/u)
+    .map((entry) => (isIPv6(entry) ? `[${entry}]` : entry))
+    .join(",");
 }
 
 function readCertificates(path: string): string {
@@ -240,12 +263,16 @@ export function statusError(response: HttpResponse, context: Context): RunError 
   }
   if (status >= 500)
     return new RunError("archive-error", `the archive failed to answer (HTTP ${status})`, options);
-  if (status === 407)
-    return new RunError("archive-unreachable", "the proxy asks for a login (HTTP 407)", {
-      ...options,
-      retry: "never",
-    });
+  if (status === 407) return proxyLogin(options);
   return null;
+}
+
+function proxyLogin(options: ConstructorParameters<typeof RunError>[2]): RunError {
+  return new RunError("archive-unreachable", "the proxy asks for a login (HTTP 407)", {
+    ...options,
+    retry: "never",
+    hint: "put the login into HTTPS_PROXY: http://user:password@host:port",
+  });
 }
 
 const CODES: Readonly<Record<string, readonly [ErrorCode, string]>> = {
@@ -260,6 +287,10 @@ const CODES: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   UND_ERR_BODY_TIMEOUT: ["archive-stalled", "the transfer stalled"],
 };
 
+/** Of OpenSSL's verification (Node, `tls` X509 certificate error codes), of Node itself, of undici for a proxy. */
+const CERTIFICATE_CODES =
+  /CERT|SELF_SIGNED|^UNABLE_TO_|^INVALID_(CA|PURPOSE)$|^PATH_LENGTH_EXCEEDED$|^HOSTNAME_MISMATCH$|^UND_ERR_PRX_TLS$/u;
+
 function networkError(error: unknown, url: URL, context: Context): Error {
   if (error instanceof RunError) return error;
   if (context.signal.aborted)
@@ -270,12 +301,29 @@ function networkError(error: unknown, url: URL, context: Context): Error {
   const at = { url: redactUrl(url) };
   const known = CODES[code];
   if (known) return new RunError(known[0], `${url.host}: ${known[1]}`, { at, cause: error });
-  if (/CERT|SELF_SIGNED|TLS|SSL/u.test(code)) {
+  if (CERTIFICATE_CODES.test(code)) {
     return new RunError("archive-unreachable", `${url.host}: its certificate was not accepted (${code})`, {
       at,
       cause: error,
       retry: "never",
       hint: "behind a proxy that opens TLS, name its certificate in SSL_CERT_FILE or NODE_EXTRA_CA_CERTS",
+    });
+  }
+  if (/^ERR_SSL_|^EPROTO$/u.test(code)) {
+    return new RunError("archive-unreachable", `${url.host}: no secure connection came about (${code})`, {
+      at,
+      cause: error,
+    });
+  }
+  // The one place where undici tells why a proxy opened no tunnel.
+  const refused = /^Proxy (?:response|Authentication Required) \((\d+)\)/u.exec(
+    error instanceof Error ? error.message : "",
+  )?.[1];
+  if (refused === "407") return proxyLogin({ at, cause: error });
+  if (refused !== undefined) {
+    return new RunError("archive-unreachable", `${url.host}: the proxy refused (HTTP ${refused})`, {
+      at,
+      cause: error,
     });
   }
   return new RunError("archive-cut", `${url.host}: the connection broke (${code || "closed early"})`, {
