@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { RunError } from "../../errors.ts";
 import { main } from "../main.ts";
@@ -44,6 +45,18 @@ describe("sandbox -- COMMAND", () => {
     expect(io.stdout.text + io.stderr.text).toBe("");
   });
 
+  it("points at HTTPS and at its authority with --tls", async () => {
+    const io = fakeIo({ env: { ...env, NODE_EXTRA_CA_CERTS: "/mine.pem" }, library, system });
+    const script = [
+      'case "$GANTRY_SANDBOX_URL" in https://127.0.0.1:*) ;; *) exit 10;; esac',
+      'grep -q "^url = \\"$GANTRY_SANDBOX_URL/nbia-api\\"" "$GANTRY_CONFIG" || exit 11',
+      'grep -q "BEGIN CERTIFICATE" "$SSL_CERT_FILE" || exit 12',
+      'test "$NODE_EXTRA_CA_CERTS" = "$SSL_CERT_FILE" || exit 13',
+      'test "$REQUESTS_CA_BUNDLE" = "$SSL_CERT_FILE" || exit 14',
+    ].join("\n");
+    expect(await main(["sandbox", "--tls", "--", "sh", "-c", script], io)).toBe(0);
+  });
+
   it("really runs programs, as a shell counts", async () => {
     const run = (...command: string[]) =>
       main(["sandbox", "--", ...command], fakeIo({ env, library, system }));
@@ -69,6 +82,20 @@ describe("sandbox", () => {
     expect(text).toContain("/_sandbox/faults");
     io.signal("SIGINT");
     expect(await end).toBe(0);
+  });
+
+  it("says with --tls how to trust it", async () => {
+    const io = fakeIo({ env, library, system });
+    const end = main(["sandbox", "--tls"], io);
+    while (!io.stdout.text.includes("Ctrl-C stops it."))
+      await new Promise((resolve) => setImmediate(resolve));
+    expect(io.stdout.text).toMatch(/^The sandbox serves at http:\S+ and https:\/\/127\.0\.0\.1:\d+\n/);
+    expect(io.stdout.text).toMatch(/tcia: +nbia +https:/);
+    const file = /^ {2}SSL_CERT_FILE=(\S+)$/m.exec(io.stdout.text)?.[1] ?? "";
+    expect(existsSync(file)).toBe(true);
+    io.signal("SIGINT");
+    expect(await end).toBe(0);
+    expect(existsSync(file)).toBe(false);
   });
 
   it("says that a folder is not there", async () => {

@@ -7,6 +7,7 @@ interface Flags {
   readonly data?: string;
   readonly seed?: number;
   readonly precompute?: boolean;
+  readonly tls?: boolean;
 }
 
 type Sandbox = Awaited<ReturnType<typeof import("../../sandbox/server.ts")["startSandbox"]>>;
@@ -23,11 +24,13 @@ export const command = defineCommand<Flags>({
       help: "another set of phantoms and of drawn faults",
       parse: wholeNumber("--seed", 0),
     },
+    { flags: "--tls", help: "point at it over HTTPS, with an authority made for this start" },
     { flags: "--precompute", help: "build replies before they are asked for, for benchmarks" },
   ],
   examples: [
     ["gantry sandbox", "serve until Ctrl-C"],
     ["gantry sandbox -- gantry ls tcia:", "one command against it"],
+    ["gantry sandbox --tls -- sh my-pipeline.sh", "over HTTPS, with an authority that only it trusts"],
     ["gantry sandbox --data ~/dicom -- sh my-pipeline.sh", "your own pipeline and data"],
   ],
   async run({ words, flags }, running) {
@@ -39,6 +42,7 @@ export const command = defineCommand<Flags>({
         ...(flags.data === undefined ? {} : { dataDir: flags.data }),
         ...(flags.seed === undefined ? {} : { seed: flags.seed }),
         ...(flags.precompute ? { precompute: true } : {}),
+        ...(flags.tls ? { tls: true } : {}),
       });
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code;
@@ -58,6 +62,9 @@ export const command = defineCommand<Flags>({
   },
 });
 
+/** The archives as a client of this start is meant to reach them. */
+const archivesOf = (sandbox: Sandbox): Sandbox["archives"] => sandbox.tls?.archives ?? sandbox.archives;
+
 /** The configuration that makes the archives' names mean the sandbox. */
 export const configOf = (archives: Sandbox["archives"]): string =>
   archives
@@ -75,7 +82,7 @@ async function runInside(words: readonly string[], sandbox: Sandbox, running: Ru
   onInterrupt(null);
   try {
     const config = `${folder}/config.toml`;
-    await system.writeText(config, configOf(sandbox.archives));
+    await system.writeText(config, configOf(archivesOf(sandbox)));
     await system.writeText(
       `${folder}/bin/gantry`,
       `#!/bin/sh\nexec ${io.program.map(shellWord).join(" ")} "$@"\n`,
@@ -85,7 +92,7 @@ async function runInside(words: readonly string[], sandbox: Sandbox, running: Ru
       ...io.env,
       ...sandbox.environment,
       GANTRY_CONFIG: config,
-      GANTRY_SANDBOX_URL: sandbox.url,
+      GANTRY_SANDBOX_URL: sandbox.tls?.url ?? sandbox.url,
       PATH: `${folder}/bin:${io.env.PATH ?? ""}`,
     });
     const forward = (): void => {
@@ -116,7 +123,7 @@ async function serve(sandbox: Sandbox, { io, signal, onInterrupt }: Running): Pr
   const folder = await system.makeTemporaryFolder();
   try {
     const config = `${folder}/config.toml`;
-    await system.writeText(config, configOf(sandbox.archives));
+    await system.writeText(config, configOf(archivesOf(sandbox)));
     const { collections, problems } = await readDoor(sandbox);
     const largest = Object.entries(collections).sort((a, b) => b[1] - a[1])[0]?.[0] ?? "COLLECTION";
     const segment = largest.replaceAll("%", "%25").replaceAll("/", "%2F");
@@ -124,10 +131,10 @@ async function serve(sandbox: Sandbox, { io, signal, onInterrupt }: Running): Pr
     const writer = createWriter(io.stdout);
     await writer.write(
       [
-        `The sandbox serves at ${sandbox.url}`,
+        `The sandbox serves at ${sandbox.url}${sandbox.tls ? ` and ${sandbox.tls.url}` : ""}`,
         "",
         "Archives",
-        ...sandbox.archives.map(
+        ...archivesOf(sandbox).map(
           (archive) => `  ${`${archive.name}:`.padEnd(12)} ${archive.kind.padEnd(8)} ${archive.url}`,
         ),
         "",
@@ -138,6 +145,13 @@ async function serve(sandbox: Sandbox, { io, signal, onInterrupt }: Running): Pr
         "",
         "To use it from another terminal",
         `  export GANTRY_CONFIG=${shellWord(config)} NO_PROXY=127.0.0.1,localhost`,
+        ...(sandbox.tls
+          ? [
+              "  export SSL_CERT_FILE NODE_EXTRA_CA_CERTS REQUESTS_CA_BUNDLE",
+              `  SSL_CERT_FILE=${shellWord(sandbox.tls.caFile)}`,
+              "  NODE_EXTRA_CA_CERTS=$SSL_CERT_FILE REQUESTS_CA_BUNDLE=$SSL_CERT_FILE",
+            ]
+          : []),
         `  gantry ls ${name}:`,
         `  gantry get ${shellWord(`${name}:${segment}`)} -o try`,
         "  (its restricted data ask for user demo, password demo)",

@@ -41,7 +41,8 @@ export function* manifestEndpoints(view: ArchiveView): Iterable<NamedEndpoint> {
 }
 
 function manifest(call: Call, uids: readonly string[]): Reply {
-  const host = `http://${call.request.headers.host ?? "127.0.0.1"}${call.host === "nlst" ? "/nlst" : ""}`;
+  const scheme = "encrypted" in call.request.incoming.socket ? "https" : "http";
+  const host = `${scheme}://${call.request.headers.host ?? "127.0.0.1"}${call.host === "nlst" ? "/nlst" : ""}`;
   const lines = [
     `downloadServerUrl=${host}/nbia-download/servlet/DownloadServlet`,
     `includeAnnotation=${call.request.form.get("includeAnnotation") ?? "false"}`,
