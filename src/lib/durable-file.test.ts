@@ -3,7 +3,14 @@ import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { RunError } from "../errors.ts";
-import { ensureFolder, openAppender, syncFolder, toDiskError, writeFileDurably } from "./durable-file.ts";
+import {
+  ensureFolder,
+  makeFolder,
+  openAppender,
+  syncFolder,
+  toDiskError,
+  writeFileDurably,
+} from "./durable-file.ts";
 
 let folder: string;
 beforeEach(async () => {
@@ -16,6 +23,15 @@ afterEach(async () => {
 function fsError(code: string, extra: { errno?: number; syscall?: string } = {}): Error {
   return Object.assign(new Error(code), { code, syscall: "write", ...extra });
 }
+
+describe("makeFolder", () => {
+  it("makes parents, tells the first that was made, and says what is in the way", async () => {
+    expect(await makeFolder(join(folder, "a", "b"))).toBe(join(folder, "a"));
+    expect(await makeFolder(join(folder, "a", "b"))).toBeUndefined();
+    await writeFile(join(folder, "file"), "");
+    await expect(makeFolder(join(folder, "file", "b"))).rejects.toMatchObject({ code: "disk-error" });
+  });
+});
 
 describe("writeFileDurably", () => {
   it("writes text, bytes and streams, replaces, and leaves nothing else", async () => {
@@ -55,6 +71,20 @@ describe("writeFileDurably", () => {
     ).rejects.toBe(fault);
     expect(await readFile(path, "utf8")).toBe("old");
     expect(await readdir(folder)).toEqual(["a"]);
+  });
+
+  it("puts the temporary file where a killed process may leave it", async () => {
+    const [target, elsewhere] = [join(folder, "data"), join(folder, "partial")];
+    for (const each of [target, elsewhere]) await ensureFolder(each);
+    const amid: string[][] = [];
+    const content = (async function* () {
+      yield "x".repeat(400_000);
+      amid.push(await readdir(target), await readdir(elsewhere));
+      yield "y";
+    })();
+    await writeFileDurably(join(target, "a"), content, { temporaryIn: elsewhere });
+    expect(amid).toEqual([[], [expect.stringMatching(/^\.a\./)]]);
+    expect([await readdir(target), await readdir(elsewhere)]).toEqual([["a"], []]);
   });
 
   it("takes a mode and names of 255 bytes", async () => {

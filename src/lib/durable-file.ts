@@ -4,7 +4,7 @@
  */
 
 import { randomBytes } from "node:crypto";
-import { type FileHandle, mkdir, open, rename, rm, statfs } from "node:fs/promises";
+import { type FileHandle, lstat, mkdir, open, rename, rm, statfs } from "node:fs/promises";
 import { constants } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { type ErrorCode, type ErrorPlace, RunError } from "../errors.ts";
@@ -15,20 +15,25 @@ const GATHER_BYTES = 256 * 1024;
 export type FileContent = string | Uint8Array | AsyncIterable<string | Uint8Array>;
 
 /**
- * Replaces or creates `path` in one step: a hidden temporary file beside it (`.NAME.RANDOM.tmp`) is written,
- * synced and renamed, then the folder is synced. The folder must exist.
+ * Replaces or creates `path` in one step: a hidden temporary file (`.NAME.RANDOM.tmp`) is written, synced and
+ * renamed, then the folder is synced. The folder must exist.
  *
- * On any failure, also of the content itself, the temporary file is removed and an old file stays untouched.
+ * On any failure, also of the content itself, the temporary file is removed and an old file stays untouched. Only
+ * a process that is killed leaves it: `temporaryIn`, by default the file's own folder, is where, and must be on the
+ * same file system.
  * `mode` (default 0o666) is subject to the umask. Throws `disk-…` errors; errors of the content pass unchanged.
  */
 export async function writeFileDurably(
   path: string,
   content: FileContent,
-  options: { mode?: number } = {},
+  options: { mode?: number; temporaryIn?: string } = {},
 ): Promise<void> {
   // A long name must stay below the 255 bytes of a file name once it is decorated.
   const stem = Buffer.byteLength(basename(path)) > 200 ? "long" : basename(path);
-  const temporary = join(dirname(path), `.${stem}.${randomBytes(6).toString("hex")}.tmp`);
+  const temporary = join(
+    options.temporaryIn ?? dirname(path),
+    `.${stem}.${randomBytes(6).toString("hex")}.tmp`,
+  );
   const file = await onDisk({ operation: "write", path }, () => open(temporary, "wx", options.mode ?? 0o666));
   try {
     try {
@@ -97,14 +102,40 @@ export async function syncFolder(path: string): Promise<void> {
 }
 
 /**
+ * Makes the folder and its missing parents, unsynced: for unfinished data. Returns the first folder that was made,
+ * undefined when all were there. Throws `disk-…`.
+ */
+export async function makeFolder(path: string, options: { mode?: number } = {}): Promise<string | undefined> {
+  const mode = options.mode ?? 0o777;
+  return onDisk({ operation: "make folder", path }, async () => {
+    try {
+      return await mkdir(path, { recursive: true, mode });
+    } catch (error) {
+      if (codeOf(error) !== "ENOENT") throw error;
+      // On a full disk the recursive mkdir of Node tells what its stat said afterwards (src/node_file.cc, MKDirp):
+      // a plain one below the last folder that is there tells the cause.
+      const first = await firstMissing(resolve(path));
+      await mkdir(first, { mode });
+      await mkdir(path, { recursive: true, mode });
+      return first;
+    }
+  });
+}
+
+/** Of a missing folder and its parents the one whose own parent is there. */
+async function firstMissing(path: string): Promise<string> {
+  for (let at = path; ; at = dirname(at)) {
+    if (at === dirname(at) || (await lstat(dirname(at)).catch(() => null)) !== null) return at;
+  }
+}
+
+/**
  * Makes the folder and its missing parents, and syncs each folder that got a new child. `mode` (default 0o777)
  * is for all new ones and subject to the umask. Throws `disk-…`, also when a file has the name.
  */
 export async function ensureFolder(path: string, options: { mode?: number } = {}): Promise<void> {
   const target = resolve(path);
-  const first = await onDisk({ operation: "make folder", path }, () =>
-    mkdir(target, { recursive: true, mode: options.mode ?? 0o777 }),
-  );
+  const first = await makeFolder(target, options);
   if (first === undefined) return;
   const top = dirname(resolve(first));
   for (let folder = dirname(target); ; folder = dirname(folder)) {

@@ -1,7 +1,7 @@
 /** What a folder holds, and the files that are made from that: companions, the citation file, the listing. */
 import { lstat, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { ensureFolder, writeFileDurably } from "../lib/durable-file.ts";
+import { ensureFolder, type FileContent, writeFileDurably } from "../lib/durable-file.ts";
 import { ExternalSort } from "../lib/external-sort.ts";
 import { checkHeader, type ItemState } from "../model/receipt.ts";
 import { safePath } from "../model/safe-path.ts";
@@ -76,7 +76,12 @@ export async function noteCompanions(
     kept: [...(kept ?? before.kept)].sort(),
   };
   const header = { kind: COMPANIONS_KIND, version: COMPANIONS_VERSION, ...record };
-  await writeFileDurably(state.path("companions.json"), `${JSON.stringify(header)}\n`);
+  await writeState(state, "companions.json", `${JSON.stringify(header)}\n`);
+}
+
+/** What a killed process leaves of it lies in `partial`, where the next run removes it. */
+function writeState(state: StateFolder, name: string, content: FileContent): Promise<void> {
+  return writeFileDurably(state.path(name), content, { temporaryIn: state.path("partial") });
 }
 
 /** Makes the companions, CITATION.txt and listing.tsv anew. */
@@ -110,12 +115,12 @@ export async function writeDerived(options: HeldOptions): Promise<readonly Citat
       }
       kept.delete(path);
       await ensureFolder(join(target, ".."));
-      await writeFileDurably(target, companion.content);
+      await writeFileDurably(target, companion.content, { temporaryIn: state.path("partial") });
     }
   }
   await noteCompanions(state, written, kept);
   const owed = sortCitations(citations);
-  await writeFileDurably(state.path("CITATION.txt"), formatCitations(owed));
+  await writeState(state, "CITATION.txt", formatCitations(owed));
   await writeListing(state, temporary);
   return owed;
 }
@@ -171,7 +176,7 @@ async function writeListing(state: StateFolder, temporary: () => Promise<string>
       }
       yield batch;
     }
-    await writeFileDurably(state.path("listing.tsv"), lines());
+    await writeState(state, "listing.tsv", lines());
   } finally {
     await sorter.close();
   }

@@ -3,12 +3,11 @@
  * item's failure is an event and a line of the summary; only a failing disk or an unreachable archive ends the
  * rest.
  */
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { RunError } from "../errors.ts";
 import type { Context } from "../lib/context.ts";
 import { createHasher, type Digest } from "../lib/digest.ts";
-import { toDiskError } from "../lib/durable-file.ts";
+import { makeFolder, toDiskError } from "../lib/durable-file.ts";
 import type { RetryLoop } from "../lib/retry.ts";
 import type { Item } from "../model/item.ts";
 import type { ReceiptBody, StoredFile } from "../model/receipt.ts";
@@ -166,7 +165,7 @@ class ItemTransfer {
   ): Promise<{ arrived: Written[]; statement: Statement }> {
     const { item } = this.#task;
     const scratch = join(this.#options.scratch, "fetch");
-    await mkdir(scratch, { recursive: true });
+    await makeFolder(scratch);
     for await (const delivery of source.fetch([item], { attempt, scratch }, this.#options.context)) {
       if ("error" in delivery) throw delivery.error;
       const arrived: Written[] = [];

@@ -4,11 +4,11 @@
  */
 import { randomBytes } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { type FileHandle, lstat, mkdir, open, rename, rm } from "node:fs/promises";
+import { type FileHandle, lstat, open, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { RunError } from "../errors.ts";
 import { createHasher, type Digest, digestAlgorithm, hashFile } from "../lib/digest.ts";
-import { ensureFolder, onDisk, syncFolder, writeAll } from "../lib/durable-file.ts";
+import { ensureFolder, makeFolder, onDisk, syncFolder, writeAll } from "../lib/durable-file.ts";
 import { compareKeys } from "../lib/external-sort.ts";
 import { readSopInstanceUid } from "../model/dicom.ts";
 import type { Item } from "../model/item.ts";
@@ -63,9 +63,7 @@ class FolderWriter implements ItemWriter {
 
   static async begin(options: SinkOptions, place: Place, name: string): Promise<FolderWriter> {
     const writer = new FolderWriter(options, place, name);
-    await onDisk({ operation: "make folder", path: writer.#folder }, () =>
-      mkdir(writer.#folder, { recursive: true }),
-    );
+    await makeFolder(writer.#folder);
     return writer;
   }
 
@@ -216,9 +214,7 @@ class FolderWriter implements ItemWriter {
   }
 
   async #copyFromScratch(): Promise<void> {
-    await onDisk({ operation: "make folder", path: this.#localFolder }, () =>
-      mkdir(this.#localFolder, { recursive: true }),
-    );
+    await makeFolder(this.#localFolder);
     for (const [index, pending] of this.#files.entries()) {
       const temp = join(this.#localFolder, basename(pending.temp));
       const mtimeMs = await copyProved(pending, temp);

@@ -103,7 +103,8 @@ export async function beginRun(
   let writing: Promise<void> = Promise.resolve();
   const write = (): Promise<void> => {
     writing = writing.then(async () => {
-      const temp = `${path}.tmp`;
+      // What a killed process leaves of it is removed with its other unfinished data.
+      const temp = state.path("partial", `${run}.json.tmp`);
       await writeFile(temp, `${JSON.stringify(record)}\n`);
       await rename(temp, path);
     });

@@ -5,11 +5,11 @@
  * selections are immutable, receipts have one writer a file, and the rest can be lost without harm.
  */
 import { randomBytes } from "node:crypto";
-import { lstat, mkdir, readdir, readFile, rm, statfs } from "node:fs/promises";
+import { lstat, readdir, readFile, rm, statfs } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { RunError } from "../errors.ts";
-import { ensureFolder, onDisk, writeFileDurably } from "../lib/durable-file.ts";
+import { ensureFolder, makeFolder, onDisk, writeFileDurably } from "../lib/durable-file.ts";
 import { checkHeader } from "../model/receipt.ts";
 
 const FOLDER_KIND = "gantry-folder";
@@ -84,6 +84,7 @@ export async function beginStateFolder(
   await writeFileDurably(
     join(gantry, "folder.json"),
     `${JSON.stringify({ kind: FOLDER_KIND, version: FOLDER_VERSION, ...facts })}\n`,
+    { temporaryIn: join(gantry, "partial") },
   );
   return stateAt(target, facts);
 }
@@ -102,14 +103,15 @@ export function temporaryFolder(base: () => string = tmpdir): {
     folder: () => {
       made ??= (async () => {
         const path = join(base(), `gantry-sort-${process.pid}-${randomBytes(6).toString("hex")}`);
-        await onDisk({ operation: "make folder", path }, () => mkdir(path, { recursive: true, mode: 0o700 }));
+        await makeFolder(path, { mode: 0o700 });
         return path;
       })();
       return made;
     },
     remove: async () => {
       const path = await made?.catch(() => undefined);
-      if (path !== undefined) await rm(path, { recursive: true, force: true });
+      // What can't be removed has done its service: it must not turn a good run into a failed one.
+      if (path !== undefined) await rm(path, { recursive: true, force: true }).catch(() => undefined);
     },
   };
 }

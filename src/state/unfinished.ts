@@ -1,9 +1,9 @@
 /** Folders for unfinished data: this run's own, and what dead runs left. */
 import { createHash } from "node:crypto";
-import { mkdir, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join, resolve } from "node:path";
-import { onDisk } from "../lib/durable-file.ts";
+import { makeFolder } from "../lib/durable-file.ts";
 import { livesHere, readRuns } from "./runs.ts";
 import { readNames, type StateFolder } from "./state-folder.ts";
 
@@ -34,7 +34,7 @@ export async function openUnfinished(
   const partial = state.path("partial", run);
   const scratch = scratchHome === null ? null : join(scratchHome, run);
   for (const path of [partial, ...(scratch === null ? [] : [scratch])]) {
-    await onDisk({ operation: "make folder", path }, () => mkdir(path, { recursive: true, mode: 0o700 }));
+    await makeFolder(path, { mode: 0o700 });
   }
   return {
     partial,
