@@ -452,6 +452,62 @@ describe("the portal's endpoints", () => {
     expect(await search(dated)).toMatchObject({ totalPatients: 1 });
   });
 
+  it.each([
+    ["PatientSexCriteria F", "PatientSexCriteria=F", 2],
+    ["either sex", "PatientSexCriteria=F PatientSexCriteria=M", 2],
+    ["no such sex", "PatientSexCriteria=M", 0],
+    ["a species or another", "SpeciesCriteria=337915000 SpeciesCriteria=448771007", 2],
+    [
+      "two modalities of one patient",
+      "ImageModalityCriteria=CT ImageModalityCriteria=MR ModalityAndedSearchCriteria=all",
+      0,
+    ],
+    ["one modality, all of it", "ModalityAndedSearchCriteria=all ImageModalityCriteria=MR", 1],
+    ["any modality", "ImageModalityCriteria=CT ImageModalityCriteria=MR ModalityAndedSearchCriteria=any", 2],
+    ["two studies", "MinNumberOfStudiesCriteria=2", 0],
+    ["one study date", "MinNumberOfStudyDatesCriteria=1", 2],
+    ["two study dates", "MinNumberOfStudyDatesCriteria=2", 0],
+    ["a version that nothing has", "SoftwareVersionCriteria=1", 0],
+    ["nothing is not an empty value", "SoftwareVersionCriteria=", 0],
+    ["a model", "ModelCriteria=LIGHTSPEED BodyPartExaminedCriteria=chest", 2],
+  ])("getSimpleSearch: %s", async (_, criteria, totalPatients) => {
+    const form = criteria
+      .split(" ")
+      .map((one, n) => `criteriaType${n}=${one.replace("=", `&value${n}=`)}`)
+      .join("&");
+    expect(JSON.parse((await ask("v4/getSimpleSearch", { form })).text)).toMatchObject({ totalPatients });
+  });
+
+  it.each([
+    [
+      "criteriaType0=DescriptionCriteria&value0=x",
+      "the sandbox does not know the criterion DescriptionCriteria",
+    ],
+    [
+      "criteriaType0=ThirdPartyAnalysis&value0=Yes",
+      "the sandbox does not know the criterion ThirdPartyAnalysis",
+    ],
+    [
+      "criteriaType0=CollectionCriteria&value0=LUNG+CT&criteriaType1=PatientAgeRangeCriteria&from1=1&to1=2",
+      "the sandbox does not know the criterion PatientAgeRangeCriteria",
+    ],
+    ["criteriaType0=CollectionCriteria", "null"],
+    ["criteriaType0=MinNumberOfStudiesCriteria&value0=two", 'For input string: "two"'],
+    [
+      "criteriaType0=DateRangeCriteria&fromDate0=2020/01/02&toDate0=01-02-2020",
+      'Unparseable date: "2020/01/02"',
+    ],
+    ["criteriaType0=DateRangeCriteria&fromDate0=01-02-2020", 'Unparseable date: ""'],
+    ["start=x", 'For input string: "x"'],
+    ["size=", 'For input string: ""'],
+  ])("getSimpleSearch refuses %s rather than find too much", async (form, message) => {
+    expect(await ask("v4/getSimpleSearch", { form })).toMatchObject({
+      status: 500,
+      headers: { "content-type": "text/plain" },
+      text: `Server was not able to process your request\n${message}`,
+    });
+  });
+
   it("getDicomTags: the elements of the first image; nothing for what is unknown or no DICOM", async () => {
     expect((await ask("v4/getDicomTags?SeriesUID=9.9")).text).toBe("");
     expect((await ask("v4/getDicomTags?SeriesUID=1.2.3.1")).text).toBe("");

@@ -5,6 +5,7 @@
 import type { SandboxSeries } from "../../../sandbox/data/dataset.ts";
 import type { Reply } from "../../../sandbox/stand-ins.ts";
 import { parseDashDate } from "./dates.ts";
+import { serverError } from "./format.ts";
 import { type ArchiveView, type Call, FILTERS, type NamedEndpoint, patientKey } from "./view.ts";
 
 export function* simpleSearchEndpoints(view: ArchiveView): Iterable<NamedEndpoint> {
@@ -21,12 +22,24 @@ interface Patient {
   readonly studies: Map<string, string[]>;
   readonly modalities: Set<string>;
   readonly bodyParts: Set<string>;
+  readonly studyDates: Set<string>;
   series: number;
 }
 
 async function search(view: ArchiveView, call: Call): Promise<Reply> {
   const form = call.request.form;
-  const { wanted, minStudies } = readCriteria(form);
+  let criteria: Criteria;
+  let start: number;
+  let size: number | null;
+  try {
+    criteria = readCriteria(form, call.api);
+    start = wholeNumber(form.get("start") ?? "0");
+    size = form.has("size") ? wholeNumber(form.get("size")!) : null;
+  } catch (error) {
+    if (error instanceof SearchError) return serverError(error.message);
+    throw error;
+  }
+  const { wanted, wantedPatient } = criteria;
   const found = new Map<string, Patient>();
   for await (const series of view.series(call, wanted)) {
     const key = patientKey(series);
@@ -35,6 +48,7 @@ async function search(view: ArchiveView, call: Call): Promise<Reply> {
       studies: new Map(),
       modalities: new Set(),
       bodyParts: new Set(),
+      studyDates: new Set(),
       series: 0,
     };
     found.set(key, patient);
@@ -42,14 +56,13 @@ async function search(view: ArchiveView, call: Call): Promise<Reply> {
     patient.studies.set(series.studyInstanceUid, [...uids, series.seriesInstanceUid]);
     if (series.modality !== null) patient.modalities.add(series.modality);
     if (series.bodyPartExamined !== null) patient.bodyParts.add(series.bodyPartExamined.toUpperCase());
+    if (series.studyDate !== null) patient.studyDates.add(series.studyDate);
     patient.series++;
   }
-  const patients = [...found.values()].filter(({ studies }) => studies.size >= minStudies);
+  const patients = [...found.values()].filter(wantedPatient);
   patients.sort(order(form.get("sortField"), form.get("sortDirection")));
-  const start = Number(form.get("start") ?? 0);
-  const size = Number(form.get("size") ?? patients.length);
   const reply = {
-    resultSet: patients.slice(start, start + size).map((patient, index) => ({
+    resultSet: patients.slice(start, start + (size ?? patients.length)).map((patient, index) => ({
       subjectId: patient.first.patientId,
       project: patient.first.collection,
       id: start + index + 1,
@@ -94,43 +107,91 @@ function order(field: string | null, direction: string | null): (a: Patient, b: 
   };
 }
 
-/** Columns by the name of a criterion in small letters. */
-const COLUMNS: Readonly<Record<string, string>> = {
-  collectioncriteria: "Collection",
-  imagemodalitycriteria: "Modality",
-  anatomicalsitecriteria: "BodyPartExamined",
-  bodypartexaminedcriteria: "BodyPartExamined",
-  manufacturercriteria: "Manufacturer",
-  modelcriteria: "ManufacturerModelName",
-  patientcriteria: "PatientID",
-  studycriteria: "StudyInstanceUID",
-  seriescriteria: "SeriesInstanceUID",
+/** What the server can't make sense of, and what the stand-in does not know: the message of its 500. */
+class SearchError extends Error {}
+
+interface Criteria {
+  wanted(series: SandboxSeries): boolean;
+  wantedPatient(patient: Patient): boolean;
+}
+
+/** A column's value by the name of a criterion in small letters; compared without case. */
+const COLUMNS: Readonly<Record<string, (series: SandboxSeries) => string | null>> = {
+  collectioncriteria: FILTERS.Collection!,
+  imagemodalitycriteria: FILTERS.Modality!,
+  anatomicalsitecriteria: FILTERS.BodyPartExamined!,
+  bodypartexaminedcriteria: FILTERS.BodyPartExamined!,
+  manufacturercriteria: FILTERS.Manufacturer!,
+  modelcriteria: FILTERS.ManufacturerModelName!,
+  softwareversioncriteria: (series) => series.softwareVersions,
+  patientcriteria: FILTERS.PatientID!,
+  studycriteria: FILTERS.StudyInstanceUID!,
+  seriescriteria: FILTERS.SeriesInstanceUID!,
+  patientsexcriteria: (series) => series.patientSex,
+  speciescriteria: (series) => series.species?.code ?? "337915000",
 };
 
-/** One type given twice is a union, different types are an intersection. The first missing number ends the list. */
-function readCriteria(form: URLSearchParams) {
+/**
+ * One type given twice is a union, different types are an intersection. The first missing number ends the list.
+ * Criteria that the stand-in does not know (age, spacing, thickness, description, phantom, third party, commercial,
+ * time point) throw `SearchError`: a search that ignored them would find too much.
+ */
+function readCriteria(form: URLSearchParams, api: Call["api"]): Criteria {
   const unions = new Map<string, Set<string>>();
   const tests: ((series: SandboxSeries) => boolean)[] = [];
-  let minStudies = 0;
+  const patientTests: ((patient: Patient) => boolean)[] = [];
+  const modalities = new Set<string>();
   for (let number = 0; form.has(`criteriaType${number}`); number++) {
-    const type = form.get(`criteriaType${number}`)!.toLowerCase();
-    const value = form.get(`value${number}`) ?? "";
+    const given = form.get(`criteriaType${number}`)!;
+    const type = given.toLowerCase();
+    const value = (): string => {
+      const text = form.get(`value${number}`);
+      if (text === null) throw new SearchError("null");
+      return text;
+    };
+    const day = (name: string): string => {
+      const text = form.get(`${name}${number}`);
+      const parsed = text === null ? undefined : parseDashDate(text);
+      if (parsed === undefined) throw new SearchError(`Unparseable date: "${text ?? ""}"`);
+      return parsed;
+    };
     if (type === "daterangecriteria") {
-      const from = parseDashDate(form.get(`fromDate${number}`) ?? "") ?? "";
-      const to = parseDashDate(form.get(`toDate${number}`) ?? "")?.replace("00:00:00", "23:59:59") ?? "9";
+      const from = day("fromDate");
+      const to = day("toDate").replace("00:00:00", "23:59:59");
       tests.push(({ submittedAt }) => submittedAt >= from && submittedAt <= to);
-    } else if (type === "minnumberofstudiescriteria") minStudies = Number(value);
-    else if (type === "patientsexcriteria") tests.push(({ patientSex }) => patientSex === value);
-    else if (type === "speciescriteria")
-      tests.push(({ species }) => (species?.code ?? "337915000") === value);
-    else if (type in COLUMNS) {
+    } else if (type === "minnumberofstudiescriteria") {
+      const least = wholeNumber(value());
+      patientTests.push(({ studies }) => studies.size >= least);
+    } else if (type === "minnumberofstudydatescriteria") {
+      const least = wholeNumber(value());
+      patientTests.push(({ studyDates }) => studyDates.size >= least);
+    } else if (type === "modalityandedsearchcriteria") {
+      if (value().toLowerCase() !== "all") continue;
+      patientTests.push((patient) => {
+        const held = new Set([...patient.modalities].map((modality) => modality.toUpperCase()));
+        return [...modalities].every((modality) => held.has(modality));
+      });
+    } else if (type in COLUMNS && (type !== "bodypartexaminedcriteria" || api === "v4")) {
       const union = unions.get(type) ?? new Set();
-      unions.set(type, union.add(value.toUpperCase()));
-    }
+      unions.set(type, union.add(value().toUpperCase()));
+      if (type === "imagemodalitycriteria") modalities.add(value().toUpperCase());
+    } else throw new SearchError(`the sandbox does not know the criterion ${given}`);
   }
   for (const [type, values] of unions) {
-    const cell = FILTERS[COLUMNS[type]!]!;
-    tests.push((series) => values.has(cell(series)?.toUpperCase() ?? ""));
+    const cell = COLUMNS[type]!;
+    tests.push((series) => {
+      const text = cell(series);
+      return text !== null && values.has(text.toUpperCase());
+    });
   }
-  return { wanted: (series: SandboxSeries) => tests.every((test) => test(series)), minStudies };
+  return {
+    wanted: (series) => tests.every((test) => test(series)),
+    wantedPatient: (patient) => patientTests.every((test) => test(patient)),
+  };
+}
+
+/** As java.lang.Integer.valueOf, its message included. */
+function wholeNumber(text: string): number {
+  if (!/^[+-]?\d+$/.test(text)) throw new SearchError(`For input string: "${text}"`);
+  return Math.max(0, Number(text));
 }
