@@ -1,4 +1,7 @@
 import { existsSync } from "node:fs";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { RunError } from "../../errors.ts";
 import { main } from "../main.ts";
@@ -96,6 +99,33 @@ describe("sandbox", () => {
     io.signal("SIGINT");
     expect(await end).toBe(0);
     expect(existsSync(file)).toBe(false);
+  });
+
+  it("lists what it can't serve of a folder: the first twenty, a count, and where the rest is", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "gantry-sandbox-test-"));
+    const names = Array.from({ length: 23 }, (_, index) => `note-${String(index).padStart(2, "0")}.txt`);
+    for (const name of names) await writeFile(join(folder, name), "no image");
+    try {
+      const io = fakeIo({ env, library, system });
+      const end = main(["sandbox", "--data", folder], io);
+      while (!io.stdout.text.includes("Ctrl-C stops it."))
+        await new Promise((resolve) => setImmediate(resolve));
+      const text = io.stdout.text;
+      expect(text).toContain("Not served: 23 files\n");
+      expect(text.match(/^ {2}note-\d\d\.txt: This is not a DICOM file but text\.$/gm)).toHaveLength(20);
+      const url = /^ {2}and 3 more, all in (\S+\/_sandbox\/)$/m.exec(text)?.[1] ?? "";
+      const door = (await (await fetch(url)).json()) as { problems: { path: string }[] };
+      expect(door.problems.map(({ path }) => path)).toEqual(names);
+      io.signal("SIGINT");
+      expect(await end).toBe(0);
+
+      const quiet = fakeIo({ env, library, system });
+      expect(await main(["sandbox", "--data", folder, "--", "true"], quiet)).toBe(0);
+      expect(quiet.stdout.text).toBe("");
+      expect(quiet.stderr.text).toMatch(/^gantry: the sandbox does not serve 23 files of \S+;.*\n$/);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
   });
 
   it("says that a folder is not there", async () => {

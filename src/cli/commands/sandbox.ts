@@ -1,5 +1,5 @@
 import { defineCommand, type Running, shellWord, UsageError, wholeNumber } from "../command.ts";
-import { counted, shown } from "../render/wording.ts";
+import { counted, grouped, shown } from "../render/wording.ts";
 import { createWriter, say } from "../render/writer.ts";
 
 interface Flags {
@@ -55,7 +55,15 @@ export const command = defineCommand<Flags>({
     }
     try {
       if (flags.precompute) await sandbox.control.precompute();
-      return words.length > 0 ? await runInside(words, sandbox, running) : await serve(sandbox, running);
+      if (words.length === 0) return await serve(sandbox, running);
+      // The command's output is its own: one line, and only where something of the user's is left out.
+      const { problems } = flags.data === undefined ? { problems: [] } : await readDoor(sandbox);
+      if (problems.length > 0)
+        say(
+          running.io,
+          `gantry: the sandbox does not serve ${counted(problems.length, "file")} of ${shown(flags.data ?? "")}; $GANTRY_SANDBOX_URL/_sandbox/ says which and why`,
+        );
+      return await runInside(words, sandbox, running);
     } finally {
       await sandbox.close();
     }
@@ -167,7 +175,9 @@ async function serve(sandbox: Sandbox, { io, signal, onInterrupt }: Running): Pr
               ...problems
                 .slice(0, PROBLEMS_SHOWN)
                 .map(({ path, reason }) => `  ${shown(path)}: ${shown(reason)}`),
-              ...(problems.length > PROBLEMS_SHOWN ? [`  and ${problems.length - PROBLEMS_SHOWN} more`] : []),
+              ...(problems.length > PROBLEMS_SHOWN
+                ? [`  and ${grouped(problems.length - PROBLEMS_SHOWN)} more, all in ${sandbox.url}/_sandbox/`]
+                : []),
               "",
             ]),
         "Ctrl-C stops it.",
