@@ -1,8 +1,10 @@
-/** What a user can type, meet or read is documented somewhere below docs/, and links between documents hold. */
+/**
+ * What a user can meet or read is documented somewhere below docs/, and links between documents hold. Commands and
+ * flags are judged beside their definitions, in src/cli/program.test.ts.
+ */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
-import type { Command } from "commander";
+import { fileURLToPath } from "node:url";
 import ts from "typescript";
 import { describe, expect, it } from "vitest";
 import { ERROR_TABLE } from "../src/errors.ts";
@@ -55,32 +57,6 @@ function eventTypes(): string[] {
   return found;
 }
 
-interface CommandLine {
-  readonly commands: string[];
-  readonly flags: string[];
-}
-
-/** Every visible command (as typed, without the program's name) and every visible long flag. */
-function commandLine(program: Command, path: readonly string[] = []): CommandLine {
-  const help = program.createHelp();
-  const flags = help.visibleOptions(program).flatMap(({ long }) => (long ? [long] : []));
-  const below = help
-    .visibleCommands(program)
-    .filter((command) => command.name() !== "help")
-    .map((command) => commandLine(command, [...path, command.name()]));
-  return {
-    commands: [...(path.length === 0 ? [] : [path.join(" ")]), ...below.flatMap(({ commands }) => commands)],
-    flags: [...flags, ...below.flatMap((line) => line.flags)],
-  };
-}
-
-async function readProgram(): Promise<CommandLine> {
-  const path = ["program.ts", "main.ts"].map((name) => join(root, "src/cli", name)).find(existsSync);
-  if (path === undefined) throw new Error("src/cli has neither program.ts nor main.ts");
-  const { buildProgram } = (await import(pathToFileURL(path).href)) as { buildProgram: () => Command };
-  return commandLine(buildProgram());
-}
-
 describe("docs/ names", () => {
   it("every error code", () => {
     expect(Object.keys(ERROR_TABLE).filter((word) => !mentions(code, word))).toEqual([]);
@@ -89,18 +65,6 @@ describe("docs/ names", () => {
   it("every event type", () => {
     expect(eventTypes()).toContain("run-finished");
     expect(eventTypes().filter((word) => !mentions(code, word))).toEqual([]);
-  });
-
-  it("every command", async () => {
-    const { commands } = await readProgram();
-    expect(commands).toContain("get");
-    expect(commands.filter((word) => !mentions(code, word))).toEqual([]);
-  });
-
-  it("every flag", async () => {
-    const flags = [...new Set((await readProgram()).flags)];
-    expect(flags).toContain("--layout");
-    expect(flags.filter((word) => !mentions(code, word))).toEqual([]);
   });
 
   it("every archive kind", () => {

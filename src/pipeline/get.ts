@@ -153,6 +153,7 @@ class GetRun {
       throw new RunError("no-match", "nothing in the archive matches");
     }
     const plan = await this.#plan(state, layout, selections, null);
+    this.#report.promisedItems = plan.fetch.items;
     await plan.close();
   }
 

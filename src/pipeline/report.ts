@@ -20,6 +20,10 @@ export class RunReport {
   readonly dir: string;
   readonly meter: Meter;
   here: Tally = NOTHING;
+  /** Items that a dry run would store; they count as stored for its exit status. */
+  promisedItems = 0;
+  /** Items that a dry run would fetch: they stand for stored ones in its exit status. */
+  promisedItems = 0;
   readonly #clock: Clock;
   readonly #channel: EventChannel<RunEvent>;
   readonly #startedMs: number;
@@ -135,7 +139,7 @@ export class RunReport {
     return {
       run: this.run,
       dir: this.dir,
-      exit: exitOf(error, this.#stored.items + this.here.items, this.#exits),
+      exit: exitOf(error, this.#stored.items + this.here.items + this.promisedItems, this.#exits),
       stored: { ...this.#stored },
       here: this.here,
       failed: this.#failed,
