@@ -20,8 +20,6 @@ export class RunReport {
   readonly dir: string;
   readonly meter: Meter;
   here: Tally = NOTHING;
-  /** Items that a dry run would store; they count as stored for its exit status. */
-  promisedItems = 0;
   /** Items that a dry run would fetch: they stand for stored ones in its exit status. */
   promisedItems = 0;
   readonly #clock: Clock;
