@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { request as httpRequest, type IncomingHttpHeaders } from "node:http";
+import { createRequire } from "node:module";
 import { inflateRawSync } from "node:zlib";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { FAULT_KINDS, type Fault, parseFaults } from "./faults.ts";
@@ -460,4 +461,15 @@ it("HEAD runs as GET, without a body", async () => {
   response.resume();
   await once(response, "end");
   expect(sandbox.control.requests().at(-1)).toMatchObject({ method: "HEAD", status: 200, bytesSent: 0 });
+});
+
+describe("the library that writes certificates", () => {
+  it("is loaded only where HTTPS is wanted", async () => {
+    const isLoaded = (): boolean =>
+      Object.keys(createRequire(import.meta.url).cache).some((path) => path.includes("/node-forge/"));
+    expect(isLoaded()).toBe(false);
+    const secure = await startSandbox({ data: tinyDataset(), tls: true });
+    await secure.close();
+    expect(isLoaded()).toBe(true);
+  });
 });

@@ -212,7 +212,12 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
       no_proxy: "127.0.0.1,localhost",
       ...(tls === null
         ? {}
-        : { SSL_CERT_FILE: caFile, NODE_EXTRA_CA_CERTS: caFile, REQUESTS_CA_BUNDLE: caFile }),
+        : {
+            SSL_CERT_FILE: caFile,
+            NODE_EXTRA_CA_CERTS: caFile,
+            CURL_CA_BUNDLE: caFile,
+            REQUESTS_CA_BUNDLE: caFile,
+          }),
     },
     control,
     elsewhere: {

@@ -109,6 +109,16 @@ describe("certificates", () => {
     expect(error.hint).toContain("SSL_CERT_FILE");
   });
 
+  it("keeps to NODE_EXTRA_CA_CERTS beside SSL_CERT_FILE", async () => {
+    const other = await startSandbox({ data: tinyDataset(), tls: true });
+    cleanups.push(() => other.close());
+    const SSL_CERT_FILE = other.tls?.caFile ?? "";
+    const both = { SSL_CERT_FILE, NODE_EXTRA_CA_CERTS: sandbox.tls?.caFile ?? "" };
+    expect((await get(`${secure()}/_sandbox/`, both)).status).toBe(200);
+    const unreadable = { SSL_CERT_FILE, NODE_EXTRA_CA_CERTS: "/no/such.pem" };
+    expect((await get(`${other.tls?.url}/_sandbox/`, unreadable)).status).toBe(200);
+  });
+
   it("does not blame a certificate where there is no TLS at all", async () => {
     const error = await failure(get(sandbox.url.replace("http:", "https:"), trust()));
     expect(error).toMatchObject({ code: "archive-unreachable" });

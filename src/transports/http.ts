@@ -70,8 +70,16 @@ function createDispatcher(options: HttpOptions): Dispatcher {
   const certificates = environment.SSL_CERT_FILE;
   const connect = {
     timeout: CONNECT_TIMEOUT_MS,
-    // Node itself honours NODE_EXTRA_CA_CERTS but not OpenSSL's SSL_CERT_FILE.
-    ...(certificates ? { ca: [...rootCertificates, readCertificates(certificates)] } : {}),
+    // Node itself honours NODE_EXTRA_CA_CERTS, unless it is told what to trust, but not OpenSSL's SSL_CERT_FILE.
+    ...(certificates
+      ? {
+          ca: [
+            ...rootCertificates,
+            readCertificates(certificates),
+            ...readExtraCertificates(environment.NODE_EXTRA_CA_CERTS),
+          ],
+        }
+      : {}),
   };
   const common = {
     connections: options.connections,
@@ -120,6 +128,15 @@ function readCertificates(path: string): string {
     return readFileSync(path, "utf8");
   } catch (error) {
     throw new RunError("usage", `SSL_CERT_FILE names ${path}, which can't be read`, { cause: error });
+  }
+}
+
+/** Node has already warned about a file that it could not read. */
+function readExtraCertificates(path: string | undefined): string[] {
+  try {
+    return path ? [readFileSync(path, "utf8")] : [];
+  } catch {
+    return [];
   }
 }
 

@@ -55,6 +55,7 @@ describe("sandbox -- COMMAND", () => {
       'grep -q "^url = \\"$GANTRY_SANDBOX_URL/nbia-api\\"" "$GANTRY_CONFIG" || exit 11',
       'grep -q "BEGIN CERTIFICATE" "$SSL_CERT_FILE" || exit 12',
       'test "$NODE_EXTRA_CA_CERTS" = "$SSL_CERT_FILE" || exit 13',
+      'test "$CURL_CA_BUNDLE" = "$SSL_CERT_FILE" || exit 15',
       'test "$REQUESTS_CA_BUNDLE" = "$SSL_CERT_FILE" || exit 14',
     ].join("\n");
     expect(await main(["sandbox", "--tls", "--", "sh", "-c", script], io)).toBe(0);

@@ -155,9 +155,9 @@ async function serve(sandbox: Sandbox, { io, signal, onInterrupt }: Running): Pr
         `  export GANTRY_CONFIG=${shellWord(config)} NO_PROXY=127.0.0.1,localhost`,
         ...(sandbox.tls
           ? [
-              "  export SSL_CERT_FILE NODE_EXTRA_CA_CERTS REQUESTS_CA_BUNDLE",
+              "  export SSL_CERT_FILE NODE_EXTRA_CA_CERTS CURL_CA_BUNDLE REQUESTS_CA_BUNDLE",
               `  SSL_CERT_FILE=${shellWord(sandbox.tls.caFile)}`,
-              "  NODE_EXTRA_CA_CERTS=$SSL_CERT_FILE REQUESTS_CA_BUNDLE=$SSL_CERT_FILE",
+              "  NODE_EXTRA_CA_CERTS=$SSL_CERT_FILE CURL_CA_BUNDLE=$SSL_CERT_FILE REQUESTS_CA_BUNDLE=$SSL_CERT_FILE",
             ]
           : []),
         `  gantry ls ${name}:`,
