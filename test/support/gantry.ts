@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, rmdirSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -323,10 +323,12 @@ export function ensureBuilt(): void {
 }
 
 const MAIN = join(root, "dist", "cli", "main.js");
+/** Its time is that of the start of the last build: what was edited while it ran is newer. */
+const STAMP = join(root, ".cache", "build.stamp");
 
 function isFresh(): boolean {
-  if (!existsSync(MAIN)) return false;
-  const stamp = statSync(MAIN).mtimeMs;
+  if (!existsSync(MAIN) || !existsSync(STAMP)) return false;
+  const stamp = statSync(STAMP).mtimeMs;
   return !readdirSync(join(root, "src"), { recursive: true, withFileTypes: true }).some(
     (entry) =>
       entry.isFile() &&
@@ -336,6 +338,7 @@ function isFresh(): boolean {
 }
 
 function build(): void {
+  writeFileSync(STAMP, "");
   const result = spawnSync(process.execPath, [join(root, "scripts/build.mjs")], { encoding: "utf8" });
-  if (!isFresh()) throw new Error(`the build left no program:\n${result.stdout}${result.stderr}`);
+  if (!existsSync(MAIN)) throw new Error(`the build left no program:\n${result.stdout}${result.stderr}`);
 }

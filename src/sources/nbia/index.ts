@@ -7,7 +7,7 @@ import { unzip } from "../../lib/unzip.ts";
 import { isUid } from "../../model/address.ts";
 import { parseDicomHeader, readSopInstanceUid } from "../../model/dicom.ts";
 import type { Item, Row, Value } from "../../model/item.ts";
-import type { Query } from "../../model/query.ts";
+import { NO_FILTERS, type Query } from "../../model/query.ts";
 import { formatAddress } from "../../model/selection.ts";
 import type {
   Arrived,
@@ -333,16 +333,21 @@ class NbiaSource implements Source {
 
   async #lookupBatch(batch: readonly (readonly string[])[], context: SourceContext): Promise<Item[]> {
     const found = new Map<string, Item>();
-    const uids = [...new Set(batch.map((path) => path[0] as string))];
-    for await (const row of this.#api.seriesMetadata(uids, context)) {
+    const uids = [...new Set(batch.map((path) => path[0] ?? ""))].filter(isUid);
+    const rows = uids.length === 0 ? many<WireRow>([]) : this.#api.seriesMetadata(uids, context);
+    for await (const row of rows) {
       const item = seriesItem(this.archive, row);
       if (item) found.set(seriesUidOf(item), item);
     }
     const items: Item[] = [];
     for (const path of batch) {
-      const uid = path[0] as string;
+      const uid = path[0] ?? "";
       const series = found.get(uid);
-      if (path.length === 1 && series) items.push(series);
+      if (!isUid(uid)) {
+        // A place of the tree, by names as a user or a listing wrote them.
+        const query = await this.resolve({ path, filters: NO_FILTERS }, context);
+        for await (const item of this.list(query, { complete: true }, context)) items.push(item);
+      } else if (path.length === 1 && series) items.push(series);
       else if (path.length === 1) {
         for await (const item of this.#byUid(path, context)) items.push(item);
       } else items.push(await this.#instance(path, series, context));

@@ -1,0 +1,180 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { mergeDatasets } from "../../src/sandbox/data/merge.ts";
+import { datasetOf } from "../../src/sandbox/tiny-dataset.ts";
+import { dicomSeries, smallArchive } from "../support/dataset.ts";
+import { freshDir, type Stage, startStage, temporaryDir, testData } from "../support/gantry.ts";
+
+const A = "1.2.840.1.1";
+const B = "1.2.840.1.2";
+const HEADER = [
+  "downloadServerUrl=https://public.cancerimagingarchive.net/nbia-download/servlet/DownloadServlet",
+  "includeAnnotation=true",
+  "noOfrRetry=4",
+  "databasketId=manifest-1598890146597.tcia",
+  "manifestVersion=3.0",
+  "ListOfSeriesToDownload=",
+];
+
+/** Names of real manifests, as they are found; every UID in them is served. */
+const uidsOf = (text: string): string[] => text.split(/\r?\n/u).filter((line) => /^[\d.]+$/u.test(line));
+
+describe("selections in files", () => {
+  let stage: Stage;
+  let folder: string;
+
+  beforeAll(async () => {
+    stage = await startStage({ data: smallArchive() });
+    folder = await temporaryDir();
+  });
+
+  const get = async (name: string, text: string, ...more: string[]) => {
+    const path = join(folder, name);
+    await writeFile(path, text);
+    const dir = await freshDir();
+    stage.control.clearRequests();
+    const result = await stage.run(["get", path, "-o", dir, ...more]);
+    const fetched = stage.requests("getImage").map((request) => String(request.query.SeriesInstanceUID));
+    return { ...result, fetched: fetched.sort(), said: result.stdout + result.stderr };
+  };
+  const lines = (...all: string[]): string => `${all.join("\n")}\n`;
+
+  it.each([
+    ["as the archive writes it", lines(...HEADER, A, B)],
+    ["with the line `Series ID` after the header", lines(...HEADER, "Series ID", A, B)],
+    ["without a newline at the end", [...HEADER, A, B].join("\n")],
+    ["with CRLF", [...HEADER, A, B, ""].join("\r\n")],
+    ["with blank lines", lines("", ...HEADER, "", A, "", "  ", B, "", "")],
+    ["with comments", lines("# my cart", ...HEADER, "# the first", A, B)],
+    ["with trailing commas", lines(...HEADER, `${A},`, `${B},`)],
+    ["with its header in another order", lines(...[...HEADER].reverse(), A, B)],
+    ["with a byte order mark", `\uFEFF${lines(...HEADER, A, B)}`],
+    ["of UIDs alone", lines(A, B)],
+    ["with blanks around the UIDs", lines(...HEADER, `  ${A} `, `\t${B}`)],
+    [
+      "with other capitals in its keys",
+      lines(...HEADER.map((line) => line.toUpperCase().replace(/=.*/u, (v) => v.toLowerCase())), A, B),
+    ],
+    ["with dataType", lines(...HEADER.slice(0, -1), "dataType=DICOM", "ListOfSeriesToDownload=", A, B)],
+    ["of another server of the archive", lines(...HEADER, A, B).replace("public.", "nbia.")],
+    ["with escaped colons, as Java writes properties", lines(...HEADER, A, B).replace("https:", "https\\:")],
+  ])("a manifest %s", async (_, text) => {
+    const { code, fetched, said } = await get("cart.tcia", text);
+    expect(code, said).toBe(0);
+    expect(fetched).toEqual([A, B]);
+  });
+
+  it("fetches what stands twice once, and says so", async () => {
+    const { code, fetched, said } = await get("twice.tcia", lines(...HEADER, A, B, A, A));
+    expect(code, said).toBe(0);
+    expect(fetched).toEqual([A, B]);
+    expect(said).toMatch(/repeat/u);
+  });
+
+  it.each([
+    ["a torn UID", "1.2.840.", /:7: not a whole UID/u],
+    ["a UID that is too long", `1.2.840.${"9".repeat(60)}`, /:7: a UID has at most 64 characters/u],
+    ["a word", "hello", /:7: neither a UID nor an address/u],
+    ["a line of an s5cmd manifest", "cp s3://idc-open-data/abc/* .", /:7: .*Imaging Data Commons/u],
+  ])(
+    "%s is exit 2 with its line before any transfer; --skip-bad goes on and tells it",
+    async (_, bad, sentence) => {
+      const text = lines(...HEADER, bad, A);
+      const refused = await get("bad.tcia", text);
+      expect(refused.code).toBe(2);
+      expect(refused.said).toMatch(sentence);
+      expect(refused.fetched).toEqual([]);
+      const skipped = await get("bad.tcia", text, "--skip-bad");
+      expect(skipped.code, skipped.said).toBe(0);
+      expect(skipped.said).toMatch(sentence);
+      expect(skipped.fetched).toEqual([A]);
+    },
+  );
+
+  it.each([
+    [
+      "of a server that nobody configured",
+      lines(...HEADER, A).replace("public.cancerimagingarchive.net", "nbia.example.org"),
+      /example\.org/u,
+    ],
+    ["of files that are not DICOM", lines("dataType=other", ...HEADER, A), /not DICOM/u],
+    [
+      "in XML",
+      '<?xml version="1.0"?>\n<TCIACollection apiVersion="v2"><Downloads/></TCIACollection>\n',
+      /XML/u,
+    ],
+    ["without any series", lines(...HEADER), /names nothing/u],
+    ["of zero bytes", "", /names nothing/u],
+  ])("a manifest %s is refused with a sentence", async (_, text, sentence) => {
+    const { code, said, fetched } = await get("cart.tcia", text);
+    expect(code).toBe(2);
+    expect(said).toMatch(sentence);
+    expect(fetched).toEqual([]);
+  });
+
+  it.each([".csv", ".tsv", ".xlsx", ".json", ".s5cmd"])(
+    "a selection as %s is read or refused with a sentence",
+    async (extension) => {
+      const { code, said } = await get(`cart${extension}`, lines("SeriesInstanceUID", A));
+      expect([0, 2]).toContain(code);
+      if (code === 2) expect(said).toMatch(new RegExp(`cart\\${extension}: `, "u"));
+    },
+  );
+
+  it("lists in any order are one selection; addresses, studies and single images are lines, too", async () => {
+    const { code, fetched, said } = await get(
+      "mixed.txt",
+      lines(`tcia:${B}`, "1.2.840.1.90", `${A}/${A}.2`, "tcia:LUNG CT/P2"),
+    );
+    expect(code, said).toBe(0);
+    expect(fetched).toEqual([B, "1.2.840.1.3", "1.2.840.1.4", "1.2.840.1.6"].sort());
+  });
+
+  it("takes a list from standard input", async () => {
+    const dir = await freshDir();
+    stage.control.clearRequests();
+    const result = await stage.run(["get", "-", "-o", dir], { input: lines(A, B) });
+    expect(result.code, result.stderr).toBe(0);
+    expect(stage.requests("getImage")).toHaveLength(2);
+    // Asked again without the list being there any more.
+    expect((await stage.run(["get", "-o", dir])).code).toBe(0);
+  });
+
+  it("a file that is not there is exit 2 and says how archives are named", async () => {
+    const result = await stage.run(["get", "LUNG CT", "-o", await freshDir()]);
+    expect(result.code).toBe(2);
+    expect(result.stderr).toContain("tcia:");
+  });
+});
+
+describe.skipIf(testData === null)("real manifests", () => {
+  const folder = join(testData ?? "", "manifests");
+  const names = testData === null ? [] : readdirSync(folder).filter((name) => name.endsWith(".tcia"));
+
+  it.each(names)("%s: every series is fetched once", async (name) => {
+    const text = readFileSync(join(folder, name), "utf8");
+    const wanted = [...new Set(uidsOf(text))].sort();
+    expect(wanted.length).toBeGreaterThan(3);
+    const served = datasetOf(wanted.map((uid) => dicomSeries(uid, { count: 1, pixelBytes: 64 })));
+    const stage = await startStage({ data: mergeDatasets(smallArchive(), served) });
+    const dir = await freshDir();
+    const result = await stage.run(["get", join(folder, name), "-o", dir, "--progress", "none"]);
+    expect(result.code, result.stderr).toBe(0);
+    expect(
+      stage
+        .requests("getImage")
+        .map((request) => String(request.query.SeriesInstanceUID))
+        .sort(),
+    ).toEqual(wanted);
+  });
+
+  it("of series that the archive does not show: each is told, none is dropped", async () => {
+    const stage = await startStage({ data: smallArchive() });
+    const path = join(folder, "small_manifest.tcia");
+    const result = await stage.run(["get", path, "-o", await freshDir(), "--json"]);
+    expect(result.code).toBe(4);
+    for (const uid of uidsOf(readFileSync(path, "utf8"))) expect(result.stdout).toContain(uid);
+  });
+});
