@@ -30,7 +30,7 @@ describe.skipIf(!canMount)("a full disk (needs root and mount)", () => {
     ["size=1m", /disk is full/],
     ["size=2500k", /disk is full/],
     ["size=4800k", /disk is full/],
-    ["size=5400k", /disk is full/],
+    ["size=4900k", /disk is full/],
     ["size=64m,nr_inodes=5", /inode/],
     ["size=64m,nr_inodes=12", /inode/],
     ["size=64m,nr_inodes=40", /inode/],

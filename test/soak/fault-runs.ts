@@ -41,7 +41,7 @@ export function faultOf(kind: FaultKind, common: Pick<Fault, "probability" | "co
     slow: { bytesPerSecond: 200_000 },
     "429": { retryAfter: 1 },
     "503": { retryAfter: 1 },
-    bomb: { inflatesToBytes: 300_000_000 },
+    bomb: { inflatesToBytes: 100_000_000 },
   };
   return { kind, ...own[kind], ...common };
 }

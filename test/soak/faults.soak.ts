@@ -41,6 +41,21 @@ describe("faults of the archive", () => {
     });
   });
 
+  // An empty reply is a true one elsewhere, and a proxy may cut a list at a place where it still parses.
+  it.each([
+    "getSeries",
+    "getSeriesMetadata",
+    "getCollectionValues",
+    "getMD5HashForImage",
+    "getSOPInstanceUIDs",
+  ])("%s answers with nothing", async (endpoint) => {
+    for (const part of [{}, { count: 1 }, { skip: 1 }, { containing: "SCALE-02" }]) {
+      const fault = { ...faultOf("empty-body", { route: `**/${endpoint}` }), ...part };
+      const { faulty } = await runUnderFaults(ground, [fault], { typedAgain: true });
+      tell(`empty ${endpoint} ${JSON.stringify(part)}`, "lists", faulty.exit);
+    }
+  });
+
   it.each(SEEDS)("all kinds mixed at a tenth of the requests, seed %i", async (seed) => {
     const faults = ALL_KINDS.map((kind) => faultOf(kind, { probability: 0.1 / ALL_KINDS.length }));
     const { faulty } = await runUnderFaults(ground, faults, { seed, watch: seed % 4 === 0 });

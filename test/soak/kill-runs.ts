@@ -7,7 +7,7 @@ import { buildScaleDataset } from "../../src/sandbox/data/scale.ts";
 import { freshDir, type ProgramResult, type Stage, startStage } from "../support/gantry.ts";
 import { missingFiles, readTree, type Tree, wrongFiles } from "./tree.ts";
 
-const SCALE = { series: 60, imagesPerSeries: 4, imageBytes: 20_000, seed: 7, collections: 2 };
+const SERIES = 60;
 
 export interface KillGround {
   readonly stage: Stage;
@@ -19,10 +19,11 @@ export interface KillGround {
 
 let opened: Promise<KillGround> | undefined;
 
-/** One for each test file. */
-export function openKillGround(): Promise<KillGround> {
+/** One for each test file: two collections of small series. */
+export function openKillGround(series = SERIES): Promise<KillGround> {
   opened ??= (async () => {
-    const stage = await startStage({ data: buildScaleDataset(SCALE) });
+    const scale = { series, imagesPerSeries: 4, imageBytes: 20_000, seed: 7, collections: 2 };
+    const stage = await startStage({ data: buildScaleDataset(scale) });
     // The second run is measured: the first one warms the server.
     await get(stage, await freshDir());
     const dir = await freshDir();
@@ -31,7 +32,7 @@ export function openKillGround(): Promise<KillGround> {
     expect(ended.code, ended.stderr).toBe(0);
     const cleanMs = performance.now() - startedMs;
     const clean = readTree(dir);
-    return { stage, clean, cleanMs, finish: (target) => finish(stage, clean, target) };
+    return { stage, clean, cleanMs, finish: (target) => finish(stage, clean, series, target) };
   })();
   return opened;
 }
@@ -39,7 +40,7 @@ export function openKillGround(): Promise<KillGround> {
 const get = (stage: Stage, dir: string): Promise<ProgramResult> =>
   stage.run(["get", "tcia:", "-o", dir, "--progress", "none"]);
 
-async function finish(stage: Stage, clean: Tree, dir: string): Promise<void> {
+async function finish(stage: Stage, clean: Tree, series: number, dir: string): Promise<void> {
   const ended = await get(stage, dir);
   expect(ended.code, ended.stderr).toBe(0);
   expect([...readTree(dir)]).toEqual([...clean]);
@@ -51,7 +52,7 @@ async function finish(stage: Stage, clean: Tree, dir: string): Promise<void> {
     "temporary files left",
   ).toEqual([]);
   expect(currentReceipts(dir).map((receipt) => receipt.type)).toEqual(
-    Array.from({ length: SCALE.series }, () => "stored"),
+    Array.from({ length: series }, () => "stored"),
   );
   const verified = await stage.run(["verify", dir]);
   expect(verified.code, verified.stderr).toBe(0);
@@ -94,4 +95,15 @@ export async function killOnce(
   const stored = clean.size - missingFiles(dir, clean).length;
   await ground.finish(dir);
   return { stored, finished };
+}
+
+/** Numbers from 0 to 1 that repeat for a seed (mulberry32). */
+export function seeded(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
 }

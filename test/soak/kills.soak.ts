@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { describe, expect, it } from "vitest";
 import { freshDir } from "../support/gantry.ts";
-import { killOnce, openKillGround } from "./kill-runs.ts";
+import { killOnce, openKillGround, seeded } from "./kill-runs.ts";
 import { missingFiles, wrongFiles } from "./tree.ts";
 
 const KILLS = Number(process.env.GANTRY_SOAK_KILLS ?? 100);
@@ -45,7 +45,6 @@ const INJECTIONS = [
   "fsync:signal=KILL:when=40",
   "fdatasync:signal=KILL:when=4",
   "unlink,rmdir:error=EIO:when=3+",
-  "write,pwrite64,writev:error=ENOSPC:when=60+",
 ] as const;
 
 describe.skipIf(!hasStrace)("system calls that fail (needs strace)", () => {
@@ -79,14 +78,3 @@ describe.skipIf(!hasStrace)("system calls that fail (needs strace)", () => {
 });
 
 const firstLine = (text: string): string => text.trim().split("\n")[0]?.slice(0, 150) ?? "";
-
-/** mulberry32 */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}

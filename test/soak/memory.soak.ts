@@ -1,5 +1,6 @@
 /** Bars of memory and time (design: one process, constant memory): the real binary, its peak printed. */
-import { mkdirSync, utimesSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { copyFileSync, createReadStream, mkdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/lib/context.ts";
@@ -67,7 +68,7 @@ describe("memory and time", () => {
     const target = scratchFolder("many");
     try {
       // A folder as if all had been fetched: the archive's own listing, and a receipt for each item.
-      const saved = join(target.path, "..", `selection-${process.pid}.jsonl`);
+      const saved = join(home.path, "selection.jsonl");
       const found = await runGantry(
         ["find", "tcia:", "--save", saved, "--format", "jsonl"],
         home.path,
@@ -75,24 +76,26 @@ describe("memory and time", () => {
       );
       tell(`find --save of ${series}`, found);
       expect(found.exit, found.stderr).toBe(0);
-      expect(found.peakRssBytes).toBeLessThan(BAR_BYTES);
       await pretendFetched(target.path, saved, withFiles);
+      rmSync(saved);
 
-      const first = await runGantry(["get", "tcia:", "-o", target.path, "--json"], home.path, server.url, {
-        keepStdout: true,
-      });
-      tell(`get over ${series} finished series, asked anew`, first);
-      expect(first.exit, first.stderr).toBe(0);
-      const planned = first.stdout.split("\n").find((line) => line.includes('"type":"planned"'));
-      expect(JSON.parse(planned ?? "{}")).toMatchObject({ here: { items: series }, fetch: { items: 0 } });
-
-      const second = await runGantry(["get", "-o", target.path], home.path, server.url);
-      tell(`get -o DIR over ${series} finished series`, second);
-      expect(second.exit, second.stderr).toBe(0);
+      // Asked anew, compared, and the derived files made; then once more, with nothing left to do at all.
+      const runs = [found];
+      for (const time of withFiles ? ["first", "second"] : ["first"]) {
+        const ended = await runGantry(["get", "-o", target.path, "--json"], home.path, server.url, {
+          keepStdout: true,
+        });
+        tell(`get -o DIR over ${series} finished series, ${time} time`, ended);
+        expect(ended.exit, ended.stderr).toBe(0);
+        const planned = eventOf(ended.stdout, "planned");
+        expect(planned).toMatchObject({ here: { items: series }, fetch: { items: 0 } });
+        process.stdout.write(`    the plan stood ${planned.afterSeconds} s after the start of the run\n`);
+        runs.push(ended);
+      }
       const status = await runGantry(["status", target.path], home.path, server.url);
       tell(`status of ${series} finished series`, status);
       expect(status.exit, status.stderr).toBe(0);
-      for (const each of [first, second, status]) expect(each.peakRssBytes).toBeLessThan(BAR_BYTES);
+      for (const each of [...runs, status]) expect(each.peakRssBytes).toBeLessThan(BAR_BYTES);
     } finally {
       target.remove();
       await server.close();
@@ -100,7 +103,16 @@ describe("memory and time", () => {
   });
 });
 
-/** Receipts for every item of a saved selection; `withFiles` gives each one empty file, else none. */
+/** The first event of a type, and how long after the first event of all it came. */
+function eventOf(stdout: string, type: string): { readonly afterSeconds: string } {
+  const events = stdout.split("\n", 20_000).filter((line) => line !== "");
+  const found = events.find((line) => line.includes(`"type":"${type}"`)) ?? "{}";
+  const at = (line: string): number => Date.parse((JSON.parse(line) as { t: string }).t);
+  const afterSeconds = ((at(found) - at(events[0] ?? "{}")) / 1000).toFixed(1);
+  return { ...(JSON.parse(found) as object), afterSeconds };
+}
+
+/** The saved selection, and a receipt for each of its items; `withFiles` gives each one empty file, else none. */
 async function pretendFetched(dir: string, selection: string, withFiles: boolean): Promise<void> {
   const gantry = join(dir, ".gantry");
   for (const name of ["selections", "receipts", "runs", "partial", "quarantine", "logs"])
@@ -109,6 +121,9 @@ async function pretendFetched(dir: string, selection: string, withFiles: boolean
     join(gantry, "folder.json"),
     `${JSON.stringify({ kind: "gantry-folder", version: 1, layout: "descriptive", sink: "folder" })}\n`,
   );
+  const digest = createHash("sha256");
+  for await (const chunk of createReadStream(selection)) digest.update(chunk as Buffer);
+  copyFileSync(selection, join(gantry, "selections", `${digest.digest("hex")}.jsonl`));
   const path = join(gantry, "receipts", "pretended.jsonl");
   writeFileSync(path, formatReceiptsHeader("pretended"));
   const layout = LAYOUTS.descriptive;
