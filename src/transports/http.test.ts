@@ -22,8 +22,12 @@ afterAll(() => sandbox.close());
 const SECRET = "Bearer a-secret-nobody-may-see";
 
 /** One GET through a transport with exactly this environment. */
-async function get(url: string, environment: Record<string, string>): Promise<HttpResponse> {
-  const http = createHttp({ userAgent: "test", connections: 4, stallTimeoutMs: 5_000, environment });
+async function get(
+  url: string,
+  environment: Record<string, string>,
+  stallTimeoutMs = 5_000,
+): Promise<HttpResponse> {
+  const http = createHttp({ userAgent: "test", connections: 4, stallTimeoutMs, environment });
   cleanups.push(() => http.close());
   return http.request(
     { method: "GET", url: new URL(url), headers: { authorization: SECRET }, firstByteTimeoutMs: 5_000 },
@@ -59,7 +63,9 @@ async function startProxy(status?: number): Promise<Proxy> {
   const server = createServer((request, response) => {
     forwarded.push(request.url ?? "");
     heads.push(request.headers);
-    response.writeHead(status ?? 200).end("from the proxy");
+    response.writeHead(status ?? 200);
+    if (request.url?.endsWith("/stalls")) response.write("only this");
+    else response.end("from the proxy");
   });
   server.on("connection", (socket) => sockets.add(socket));
   server.on("connect", (request: IncomingMessage, client: Socket) => {
@@ -167,6 +173,12 @@ describe("proxies", () => {
     expect(proxy.forwarded).toEqual(["http://archive.invalid/a?b=1"]);
     expect(proxy.heads[0]?.host).toBe("archive.invalid");
     expect(proxy.tunnels).toEqual([]);
+  });
+
+  it("gives up a body that stalls behind a proxy too", async () => {
+    const proxy = await startProxy();
+    const reply = await get("http://archive.invalid/stalls", { http_proxy: proxy.url }, 200);
+    expect(await failure(reply.text(1000))).toMatchObject({ code: "archive-stalled" });
   });
 
   it("takes a proxy without a scheme, and refuses one that is no address", async () => {

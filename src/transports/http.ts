@@ -84,7 +84,6 @@ function createDispatcher(options: HttpOptions): Dispatcher {
   const common = {
     connections: options.connections,
     pipelining: 1,
-    bodyTimeout: options.stallTimeoutMs,
     connect,
   };
   const httpProxy = readProxy(environment, "http_proxy");
@@ -153,7 +152,7 @@ async function follow(
     ...request.headers,
   };
   for (let hop = 0; ; hop += 1) {
-    const reply = await send(dispatcher, request, url, headers, context);
+    const reply = await send(dispatcher, options, request, url, headers, context);
     const location = reply.headers.location;
     if (
       reply.statusCode < 300 ||
@@ -190,6 +189,7 @@ async function follow(
 
 async function send(
   dispatcher: Dispatcher,
+  options: HttpOptions,
   request: HttpRequest,
   url: URL,
   headers: Record<string, string>,
@@ -204,6 +204,8 @@ async function send(
       headers,
       body: request.body ?? null,
       headersTimeout: request.firstByteTimeoutMs,
+      // With the request: an option of the dispatcher is lost on the way to a proxy.
+      bodyTimeout: options.stallTimeoutMs,
       signal: context.signal,
     });
     const ms = Math.round(context.clock.monotonicMs() - started);
