@@ -16,13 +16,14 @@ if (major < 20 || (major === 20 && minor < 19)) {
 } else {
   const main = new URL("../dist/cli/main.js", import.meta.url);
   if (existsSync(main)) {
+    const program = await import(main.href);
     // Rows come and go by the million and few are kept: left alone, V8 lets the garbage grow to 150 MB before it
-    // looks. With these the heap stays at about twice what is in use (measured by test/soak/memory.soak.ts).
-    // Both are read at each collection, so that they may be set now (V8, src/heap/heap.cc, new-spaces.cc).
+    // looks. From here on the young generation stays as large as loading the program made it, and the old one at
+    // about twice what is in use (peaks: test/soak/memory.soak.ts). V8 reads both at each collection
+    // (src/heap/heap.cc, src/heap/new-spaces.cc), so that they may be set now.
     const { setFlagsFromString } = await import("node:v8");
     setFlagsFromString("--semi-space-growth-factor=1");
     setFlagsFromString("--heap-growing-percent=100");
-    const program = await import(main.href);
     process.exitCode = await program.main(argv);
   } else {
     process.stderr.write("gantry is not built yet: run npm run build\n");
