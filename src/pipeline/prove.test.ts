@@ -1,0 +1,42 @@
+import { describe, expect, it } from "vitest";
+import { type Digest, hashBytes } from "../lib/digest.ts";
+import { prove } from "./prove.ts";
+
+const file = (name: string, text = name) => ({ name, bytes: text.length, digest: hashBytes("md5", text) });
+const sums = (...files: readonly { name: string; digest: Digest }[]) =>
+  new Map(files.map(({ name, digest }) => [name, digest]));
+const a = file("a");
+const b = file("bb");
+
+describe("the proof of an item", () => {
+  it.each([
+    ["all three", [a, b], { digests: sums(a, b), files: 2, bytes: 3 }, ["md5", "count", "size"]],
+    ["without a word of count and size", [a], { digests: sums(a), files: null, bytes: null }, ["md5"]],
+    ["without digests", [a, b], { digests: null, files: 2, bytes: 3 }, ["count", "size"]],
+    ["of nothing", [], { digests: new Map(), files: 0, bytes: 0 }, ["count", "size"]],
+  ] as const)("%s", (_, arrived, claims, proved) => {
+    expect(prove(arrived, claims)).toEqual({ proved, contradiction: null });
+  });
+
+  it.each([
+    ["a wrong digest", [a, file("bb", "xx")], { digests: sums(a, b), files: 2, bytes: 3 }, "proof-digest"],
+    ["a stranger", [a, b], { digests: sums(a), files: 2, bytes: 3 }, "proof-digest"],
+    ["a file that did not come", [a], { digests: sums(a, b), files: 2, bytes: 3 }, "proof-count"],
+    ["no file at all", [], { digests: sums(a), files: null, bytes: null }, "proof-count"],
+    ["a count without digests", [a], { digests: null, files: 2, bytes: 1 }, "proof-count"],
+    ["a size without digests", [a, b], { digests: null, files: 2, bytes: 4 }, "proof-size"],
+  ] as const)("%s is refused", (_, arrived, claims, code) => {
+    expect(() => prove(arrived, claims)).toThrow(expect.objectContaining({ code }));
+  });
+
+  it("tells a contradiction where every digest is right, and proves the rest", () => {
+    expect(prove([a, b], { digests: sums(a, b), files: 3, bytes: 3 })).toMatchObject({
+      proved: ["md5", "size"],
+      contradiction: { code: "proof-count" },
+    });
+    expect(prove([a, b], { digests: sums(a, b), files: 2, bytes: 9 })).toMatchObject({
+      proved: ["md5", "count"],
+      contradiction: { code: "proof-size" },
+    });
+  });
+});
