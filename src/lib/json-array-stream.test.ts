@@ -10,7 +10,9 @@ async function* pieces(body: string | Uint8Array, sizeBytes: number): AsyncGener
 
 async function parse(body: string | Uint8Array, sizeBytes = 3, options = {}): Promise<unknown[]> {
   const all: unknown[] = [];
-  for await (const element of parseJsonArray(pieces(body, sizeBytes), options)) all.push(element);
+  // As it streams, unless a test asks for the short way.
+  const read = parseJsonArray(pieces(body, sizeBytes), { wholeBytes: 0, ...options });
+  for await (const element of read) all.push(element);
   return all;
 }
 
@@ -21,6 +23,8 @@ describe("parseJsonArray", () => {
       fc.asyncProperty(array, fc.integer({ min: 1, max: 40 }), fc.boolean(), async (value, size, wide) => {
         const text = JSON.stringify(value, null, wide ? 2 : 0);
         expect(await parse(text, size)).toEqual(JSON.parse(text));
+        expect(await parse(text, size, { wholeBytes: text.length / 2 })).toEqual(JSON.parse(text));
+        expect(await parse(text, size, { wholeBytes: 1e6 })).toEqual(JSON.parse(text));
       }),
     );
   });
@@ -54,6 +58,8 @@ describe("parseJsonArray", () => {
   ])("is archive-reply: %j", async (body) => {
     for (const size of [1, 1000]) {
       await expect(parse(body, size)).rejects.toMatchObject({ code: "archive-reply" });
+      const whole = parse(body, size, { wholeBytes: 1e6 });
+      await expect(whole).rejects.toMatchObject({ code: "archive-reply" });
     }
   });
 
