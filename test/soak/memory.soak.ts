@@ -61,46 +61,50 @@ describe("memory and time", () => {
   });
 
   it.each([
-    { series: 100_000, withFiles: true },
-    { series: 1_000_000, withFiles: false },
-  ])("a second run over $series series", async ({ series, withFiles }) => {
-    const server = await startServer({ series, imagesPerSeries: 1, imageBytes: 2_000, seed: 3 });
-    const target = scratchFolder("many");
-    try {
-      // A folder as if all had been fetched: the archive's own listing, and a receipt for each item.
-      const saved = join(home.path, "selection.jsonl");
-      const found = await runGantry(
-        ["find", "tcia:", "--save", saved, "--format", "jsonl"],
-        home.path,
-        server.url,
-      );
-      tell(`find --save of ${series}`, found);
-      expect(found.exit, found.stderr).toBe(0);
-      await pretendFetched(target.path, saved, withFiles);
-      rmSync(saved);
+    { series: 1_000, imagesPerSeries: 100, withFiles: true },
+    { series: 100_000, imagesPerSeries: 1, withFiles: true },
+    { series: 1_000_000, imagesPerSeries: 1, withFiles: false },
+  ])(
+    "a second run over $series series of $imagesPerSeries",
+    async ({ series, imagesPerSeries, withFiles }) => {
+      const server = await startServer({ series, imagesPerSeries, imageBytes: 2_000, seed: 3 });
+      const target = scratchFolder("many");
+      try {
+        // A folder as if all had been fetched: the archive's own listing, and a receipt for each item.
+        const saved = join(home.path, "selection.jsonl");
+        const found = await runGantry(
+          ["find", "tcia:", "--save", saved, "--format", "jsonl"],
+          home.path,
+          server.url,
+        );
+        tell(`find --save of ${series}`, found);
+        expect(found.exit, found.stderr).toBe(0);
+        await pretendFetched(target.path, saved, withFiles);
+        rmSync(saved);
 
-      // Asked anew, compared, and the derived files made; then once more, with nothing left to do at all.
-      const runs = [found];
-      for (const time of withFiles ? ["first", "second"] : ["first"]) {
-        const ended = await runGantry(["get", "-o", target.path, "--json"], home.path, server.url, {
-          keepStdout: true,
-        });
-        tell(`get -o DIR over ${series} finished series, ${time} time`, ended);
-        expect(ended.exit, ended.stderr).toBe(0);
-        const planned = eventOf(ended.stdout, "planned");
-        expect(planned).toMatchObject({ here: { items: series }, fetch: { items: 0 } });
-        process.stdout.write(`    the plan stood ${planned.afterSeconds} s after the start of the run\n`);
-        runs.push(ended);
+        // Asked anew, compared, and the derived files made; then once more, with nothing left to do at all.
+        const runs = [found];
+        for (const time of withFiles ? ["first", "second"] : ["first"]) {
+          const ended = await runGantry(["get", "-o", target.path, "--json"], home.path, server.url, {
+            keepStdout: true,
+          });
+          tell(`get -o DIR over ${series} finished series, ${time} time`, ended);
+          expect(ended.exit, ended.stderr).toBe(0);
+          const planned = eventOf(ended.stdout, "planned");
+          expect(planned).toMatchObject({ here: { items: series }, fetch: { items: 0 } });
+          process.stdout.write(`    the plan stood ${planned.afterSeconds} s after the start of the run\n`);
+          runs.push(ended);
+        }
+        const status = await runGantry(["status", target.path], home.path, server.url);
+        tell(`status of ${series} finished series`, status);
+        expect(status.exit, status.stderr).toBe(0);
+        for (const each of [...runs, status]) expect(each.peakRssBytes).toBeLessThan(BAR_BYTES);
+      } finally {
+        target.remove();
+        await server.close();
       }
-      const status = await runGantry(["status", target.path], home.path, server.url);
-      tell(`status of ${series} finished series`, status);
-      expect(status.exit, status.stderr).toBe(0);
-      for (const each of [...runs, status]) expect(each.peakRssBytes).toBeLessThan(BAR_BYTES);
-    } finally {
-      target.remove();
-      await server.close();
-    }
-  });
+    },
+  );
 });
 
 /** The first event of a type, and how long after the first event of all it came. */
@@ -112,7 +116,7 @@ function eventOf(stdout: string, type: string): { readonly afterSeconds: string 
   return { ...(JSON.parse(found) as object), afterSeconds };
 }
 
-/** The saved selection, and a receipt for each of its items; `withFiles` gives each one empty file, else none. */
+/** The saved selection, and a receipt for each of its items; `withFiles` makes its files, empty ones. */
 async function pretendFetched(dir: string, selection: string, withFiles: boolean): Promise<void> {
   const gantry = join(dir, ".gantry");
   for (const name of ["selections", "receipts", "runs", "partial", "quarantine", "logs"])
@@ -132,15 +136,14 @@ async function pretendFetched(dir: string, selection: string, withFiles: boolean
   let batch = "";
   for await (const item of readItems(selection)) {
     const place = safePlace(layout(item));
-    const file = filePath(place, "1-1.dcm");
-    let files: { path: string; bytes: number; digest: `md5:${string}`; mtimeMs: number }[] = [];
-    if (withFiles) {
-      mkdirSync(dirname(join(dir, file)), { recursive: true });
-      writeFileSync(join(dir, file), "");
+    const files = Array.from({ length: withFiles ? (item.files ?? 0) : 0 }, (_, index) => {
+      const path = filePath(place, `1-${index + 1}.dcm`);
       const mtimeMs = 1_700_000_000_000;
-      utimesSync(join(dir, file), mtimeMs / 1000, mtimeMs / 1000);
-      files = [{ path: file, bytes: 0, digest: "md5:d41d8cd98f00b204e9800998ecf8427e", mtimeMs }];
-    }
+      mkdirSync(dirname(join(dir, path)), { recursive: true });
+      writeFileSync(join(dir, path), "");
+      utimesSync(join(dir, path), mtimeMs / 1000, mtimeMs / 1000);
+      return { path, bytes: 0, digest: "md5:d41d8cd98f00b204e9800998ecf8427e" as const, mtimeMs };
+    });
     batch += formatReceipt({
       item: item.id,
       type: "stored",
