@@ -160,7 +160,10 @@ export async function open(options: OpenOptions = {}): Promise<Gantry> {
     onReceived: (listener) => listeners.push(listener),
     jobs,
   };
-  return new OpenGantry(run, archives, { ...context, retry: new RetryLoop(retry, context) }, async () => {
+  const temporary = temporaryFolder();
+  const sourceContext = { ...context, retry: new RetryLoop(retry, context), temporary: temporary.folder };
+  return new OpenGantry(run, archives, sourceContext, async () => {
+    await temporary.remove();
     for (const each of sources.values()) await (await each).close();
     await http?.close();
   });
@@ -189,8 +192,6 @@ class OpenGantry implements Gantry {
   readonly #archives: ReadonlyMap<string, ArchiveConfig>;
   readonly #context: SourceContext;
   readonly #close: () => Promise<void>;
-  /** Temporary folders of listings that were handed out. */
-  readonly #temporary: { remove(): Promise<void> }[] = [];
 
   constructor(
     run: RunEnvironment,
@@ -228,12 +229,11 @@ class OpenGantry implements Gantry {
     words: readonly string[],
     options: { filters: Filters; skipBad?: boolean; save?: string; warn?: (sentence: string) => void },
   ): Promise<Listing & { savedTo?: string }> {
-    const folder = this.#folder();
     const ask = await readAsk(
       words,
       options.filters,
       { skipBad: options.skipBad ?? false },
-      this.#ask(folder, options),
+      this.#ask(options),
     );
     const source = await this.#run.source(
       ask.request.kind === "paths" ? ask.request.archive : this.#run.defaultArchive,
@@ -271,10 +271,15 @@ class OpenGantry implements Gantry {
       });
     const source = await this.#run.source(target.archive);
     const queries = await resolveQueries(source, target.paths, options.filters, this.#context);
-    const folder = this.#folder();
     return {
       columns: ["value", "count"],
-      rows: valuesOf(source, field, queries, { complete: false, folder: folder.folder }, this.#context),
+      rows: valuesOf(
+        source,
+        field,
+        queries,
+        { complete: false, folder: this.#context.temporary },
+        this.#context,
+      ),
     };
   }
 
@@ -287,20 +292,10 @@ class OpenGantry implements Gantry {
   }
 
   async close(): Promise<void> {
-    for (const each of this.#temporary) await each.remove();
     await this.#close();
   }
 
-  #folder(): { folder: () => Promise<string>; remove(): Promise<void> } {
-    const temporary = temporaryFolder();
-    this.#temporary.push(temporary);
-    return temporary;
-  }
-
-  #ask(
-    temporary: { folder: () => Promise<string> },
-    options: { warn?: (sentence: string) => void },
-  ): AskContext {
+  #ask(options: { warn?: (sentence: string) => void }): AskContext {
     const { source, archiveOfHost, defaultArchive, stdin } = this.#run;
     return {
       source,
@@ -309,7 +304,7 @@ class OpenGantry implements Gantry {
       stdin,
       context: this.#context,
       // A saved selection holds everything that a get needs.
-      select: { complete: "save" in options && options.save !== undefined, folder: temporary.folder },
+      select: { complete: "save" in options && options.save !== undefined, folder: this.#context.temporary },
       warn: options.warn ?? ((sentence) => this.#context.log("warn", sentence)),
     };
   }

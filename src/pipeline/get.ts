@@ -13,7 +13,7 @@ import type { Item } from "../model/item.ts";
 import type { Filters } from "../model/query.ts";
 import { describeRequest } from "../model/selection.ts";
 import type { CreateSink } from "../sinks/sink.ts";
-import type { Layout, Source } from "../sources/source.ts";
+import type { Layout, Source, SourceContext } from "../sources/source.ts";
 import { ReceiptWriter, readItemStates } from "../state/receipts.ts";
 import { beginRun, newRunId, type RunHandle } from "../state/runs.ts";
 import {
@@ -259,6 +259,10 @@ class GetRun {
     return asks;
   }
 
+  #sourceContext(): SourceContext {
+    return { ...this.#context, retry: this.#retry, temporary: this.#temporary.folder };
+  }
+
   #askContext(): AskContext {
     const { source, archiveOfHost, defaultArchive, stdin } = this.#environment;
     return {
@@ -266,7 +270,7 @@ class GetRun {
       archiveOfHost,
       defaultArchive,
       stdin,
-      context: { ...this.#context, retry: this.#retry },
+      context: this.#sourceContext(),
       select: {
         complete: true,
         folder: this.#temporary.folder,
@@ -371,10 +375,9 @@ class GetRun {
         source: this.#environment.source,
         sink,
         append: (body) => receipts.append(body),
-        retry: this.#retry,
         jobs: this.#options.jobs ?? this.#environment.jobs,
         scratch: scratch ?? partial,
-        context: this.#context,
+        context: this.#sourceContext(),
         emit: (event) => this.#report.emit(event),
         onWritten: (bytes) => {
           this.#report.meter.writtenBytes += bytes;

@@ -5,10 +5,8 @@
  */
 import { join } from "node:path";
 import { RunError } from "../errors.ts";
-import type { Context } from "../lib/context.ts";
 import { createHasher, type Digest } from "../lib/digest.ts";
 import { makeFolder, toDiskError } from "../lib/durable-file.ts";
-import type { RetryLoop } from "../lib/retry.ts";
 import type { Item } from "../model/item.ts";
 import type { ReceiptBody, StoredFile } from "../model/receipt.ts";
 import type { Sink, Written } from "../sinks/sink.ts";
@@ -22,10 +20,9 @@ export interface TransferOptions {
   readonly source: (archive: string) => Promise<Source>;
   readonly sink: Sink;
   readonly append: (body: ReceiptBody) => Promise<unknown>;
-  readonly retry: RetryLoop;
   readonly jobs: number;
   readonly scratch: string;
-  readonly context: Context;
+  readonly context: SourceContext;
   readonly emit: (event: RunEvent) => Promise<void>;
   /** Bytes of data files written, failed tries included (negative when a try's bytes are thrown away). */
   readonly onWritten: (bytes: number) => void;
@@ -39,7 +36,7 @@ export async function transfer(options: TransferOptions): Promise<void> {
   let unreachable = 0;
   const stop = new AbortController();
   const signal = AbortSignal.any([context.signal, stop.signal]);
-  const inner: Context = { ...context, signal };
+  const inner: SourceContext = { ...context, signal };
 
   const fail = (item: Item, { code, message, hint }: RunError): Promise<void> =>
     emit({ type: "item-failed", item: item.id, address: item.address, code, message, hint });
@@ -92,7 +89,7 @@ class ItemTransfer {
 
   async run(): Promise<void> {
     const { item } = this.#task;
-    const { retry, emit, context } = this.#options;
+    const { emit, context } = this.#options;
     const started = context.clock.monotonicMs();
     await emit({
       type: "item-started",
@@ -102,7 +99,7 @@ class ItemTransfer {
       bytes: item.bytes,
     });
     const source = await this.#options.source(item.archive);
-    await retry.run(
+    await context.retry.run(
       item.address,
       (attempt) => this.#attempt(source, attempt, started),
       ({ attempt, error, waitMs }) => {
@@ -115,7 +112,6 @@ class ItemTransfer {
   async #attempt(source: Source, attempt: number, started: number): Promise<void> {
     const { item, place, replaced } = this.#task;
     const { sink, context, append, emit } = this.#options;
-    const sourceContext: SourceContext = { ...context, retry: this.#options.retry };
     const writer = await sink.begin(item, place);
     let written = 0;
     try {
@@ -123,10 +119,9 @@ class ItemTransfer {
         written += bytes;
         this.#options.onWritten(bytes);
       });
-      const digests =
-        statement.digests ?? (source.vouch ? await source.vouch(item, arrived, sourceContext) : null);
+      const digests = statement.digests ?? (source.vouch ? await source.vouch(item, arrived, context) : null);
       const { proved, contradiction } = prove(arrived, { ...statement, digests });
-      if (contradiction && !(await source.witness?.(item, arrived, sourceContext))) {
+      if (contradiction && !(await source.witness?.(item, arrived, context))) {
         throw new RunError(contradiction.code, contradiction.sentence);
       }
       context.signal.throwIfAborted();

@@ -18,6 +18,8 @@ import type { Http } from "../transports/http.ts";
 export interface SourceContext extends Context {
   /** The one retry loop, for single requests of a listing (a transfer is retried item by item, by the pipeline). */
   readonly retry: RetryLoop;
+  /** A folder for temporary files, for sorting what does not fit in memory; removed with the run. */
+  readonly temporary: () => Promise<string>;
 }
 
 /** Raw names of where an item lies; the pipeline makes them safe and free of clashes. */

@@ -1,5 +1,8 @@
 /** The pipeline over any source, with a clock that does not wait. */
 
+import { mkdtemp } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { NO_FILTERS } from "../../src/index.ts";
 import type { Clock, Context } from "../../src/lib/context.ts";
 import { RetryLoop } from "../../src/lib/retry.ts";
@@ -36,7 +39,11 @@ export function hastyContext(signal: AbortSignal = new AbortController().signal)
 }
 
 export function sourceContext(context: Context = hastyContext(), retries = 0): SourceContext {
-  return { ...context, retry: new RetryLoop({ retries, baseMs: 10, capMs: 100 }, context) };
+  return {
+    ...context,
+    retry: new RetryLoop({ retries, baseMs: 10, capMs: 100 }, context),
+    temporary: async () => mkdtemp(join(tmpdir(), "gantry-test-sort-")),
+  };
 }
 
 export interface PipelineOptions extends Partial<GetOptions> {

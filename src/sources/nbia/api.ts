@@ -31,7 +31,8 @@ export interface NbiaApiOptions {
   readonly redactor: Redactor;
 }
 
-type Parameters = Readonly<Record<string, string>>;
+/** Query parameters; their names are case-sensitive, and v4 refuses unknown ones. */
+export type Parameters = Readonly<Record<string, string>>;
 
 const TEXT_LIMIT_BYTES = 1024 * 1024;
 /** The newest official retriever raised its header wait from 30 s to 300 s (TCIA/data-retriever core/app/client.go 02cacbf). */

@@ -173,3 +173,15 @@ export const LAYOUTS: Readonly<Record<string, (item: Item) => LayoutPlace>> = {
   uid: (item) => within(item, [text(item.labels, "SeriesInstanceUID")]),
   flat: (item) => ({ ...within(item, []), prefix: `${text(item.labels, "SeriesInstanceUID")}_` }),
 };
+
+/** The SOP Instance UID of an item that is one image. */
+export function sopOf(item: Item): string | undefined {
+  return item.id.startsWith("dicom-instance:") ? item.id.slice("dicom-instance:".length) : undefined;
+}
+
+/** The series that an item is, or that its image is in. */
+export function seriesUidOf(item: Item): string {
+  const { locator } = item;
+  if (typeof locator === "object" && locator !== null && "series" in locator) return String(locator.series);
+  return item.id.slice(item.id.indexOf(":") + 1);
+}
