@@ -13,6 +13,8 @@ import { resolveQuery } from "./resolve.ts";
 /** UIDs in one v4/getSeriesMetadata: clients send 50 (TCIA/data-retriever) to 10,000 (tcia_utils getSeriesList). */
 const METADATA_BATCH = 500;
 const METADATA_JOBS = 3;
+/** The join stands beside the sort of the selection, which has the usual share of memory. */
+const JOIN_MEMORY_BYTES = 8 * 1024 * 1024;
 
 export class NbiaListing {
   readonly #api: NbiaApi;
@@ -94,7 +96,7 @@ export class NbiaListing {
     scopes: readonly Parameters[],
     context: SourceContext,
   ): AsyncGenerator<Item> {
-    const byStudy = new ExternalSort({ folder: context.temporary });
+    const byStudy = new ExternalSort({ folder: context.temporary, memoryBytes: JOIN_MEMORY_BYTES });
     try {
       for await (const row of rows) {
         await byStudy.push(`${row.StudyInstanceUID}\u00001`, JSON.stringify(row));
