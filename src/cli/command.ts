@@ -62,11 +62,19 @@ export function defineCommand<Flags>(
 export const isRunError = (error: unknown): error is RunError =>
   error instanceof Error && error.name === "RunError" && "code" in error && "exit" in error;
 
-export function wholeNumber(name: string, least: number): (text: string) => number {
+/** Jobs at once, for every command: far more than help anybody, and no more than a process can hold. */
+export const parseJobs = (text: string): number => wholeNumber("--jobs", 1, 1000)(text);
+
+export function wholeNumber(
+  name: string,
+  least: number,
+  most = Number.MAX_SAFE_INTEGER,
+): (text: string) => number {
+  const range = most === Number.MAX_SAFE_INTEGER ? `of ${least} or more` : `from ${least} to ${most}`;
   return (text) => {
     const number = Number(text);
-    if (!/^\d+$/.test(text) || !Number.isSafeInteger(number) || number < least) {
-      throw new UsageError(`${name} takes a whole number of ${least} or more, not ${JSON.stringify(text)}`);
+    if (!/^\d+$/.test(text) || number < least || number > most) {
+      throw new UsageError(`${name} takes a whole number ${range}, not ${JSON.stringify(text)}`);
     }
     return number;
   };

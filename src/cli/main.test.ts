@@ -359,6 +359,51 @@ describe("get", () => {
     );
   });
 
+  it("lists what would fail, and tells warnings, in a dry run", async () => {
+    const failure = (uid: string) => ({
+      item: `dicom-series:${uid}`,
+      address: `tcia:${uid}`,
+      code: "access-item" as const,
+      message: "tcia does not show this item",
+      hint: "unknown, withdrawn or not permitted",
+    });
+    const failed = Array.from(
+      { length: 12 },
+      (_, n): RunEvent => ({ type: "item-failed", ...failure(`1.${n}`) }),
+    );
+    const { status, err } = await run(["get", "cart.tcia", "-o", "d", "--dry-run"], {
+      events: [STARTED, { type: "warning", message: "left out: cart.tcia:7" }, ...failed, PLANNED],
+      summary: { exit: 3, failed: 12 },
+    });
+    expect(status).toBe(3);
+    expect(err.split("\n")).toEqual([
+      "warning   left out: cart.tcia:7",
+      "Using these data would owe:",
+      "  LCTSC: CC BY 3.0, cite 10.7937/x",
+      "Would fail: 12 series.",
+      "  access-item (12): unknown, withdrawn or not permitted",
+      ...Array.from({ length: 10 }, (_, n) => `    tcia:1.${n}: tcia does not show this item`),
+      "  2 more would",
+      "Nothing was downloaded (--dry-run).",
+      "",
+    ]);
+  });
+
+  it("says a warning with --progress none, and nothing beside the events of --json", async () => {
+    const events: RunEvent[] = [STARTED, { type: "warning", message: "left out: cart.tcia:7" }, PLANNED];
+    const none = await run(["get", "cart.tcia", "-o", "d", "--progress", "none"], { events });
+    expect(none.err).toContain("warning   left out: cart.tcia:7\n");
+    const json = await run(["get", "cart.tcia", "-o", "d", "--json"], { events });
+    expect(json.err).toBe("");
+    expect(json.out).toContain("left out: cart.tcia:7");
+  });
+
+  it("says several bad lines one below the other", async () => {
+    const throws = new RunError("bad-selection", "a.txt has 2 lines:\n  a.txt:1: \u001b\n  a.txt:2: x");
+    const { err } = await run(["find", "a.txt"], { throws });
+    expect(err).toMatch(/^gantry: a\.txt has 2 lines:\n {2}a\.txt:1: \\u\{1b\}\n {2}a\.txt:2: x\n/);
+  });
+
   it("says only what was wrong when the run never began", async () => {
     const error = {
       code: "folder-busy" as const,
@@ -380,7 +425,8 @@ describe("get", () => {
     [["get", "tcia:A", "-o", "d", "--notify-every", "1h"], "--notify-every needs --notify"],
     [["get", "tcia:A", "-o", "d", "--notify", "x", "--notify-every", "5"], "is no time span"],
     [["get", "-", "-o", "d", "--detach"], "standard input"],
-    [["get", "tcia:A", "-o", "d", "--jobs", "0"], "--jobs takes a whole number"],
+    [["get", "tcia:A", "-o", "d", "--jobs", "0"], "--jobs takes a whole number from 1 to 1000"],
+    [["get", "tcia:A", "-o", "d", "--jobs", "100000"], "--jobs takes a whole number from 1 to 1000"],
   ])("refuses %j", async (argv, sentence) => {
     const { status, err, called } = await run(argv);
     expect(status).toBe(2);

@@ -48,13 +48,11 @@ export async function main(argv: string[], io: Io = systemIo()): Promise<number>
 
 /** Says what went wrong and what to do next; the status that goes with it. */
 function tell(io: Io, error: unknown): number {
-  if (error instanceof UsageError) {
-    say(io, `gantry: ${shown(error.message)}`, ...(error.hint === "" ? [] : [`  ${shown(error.hint)}`]));
-    return 2;
-  }
-  if (isRunError(error)) {
-    say(io, `gantry: ${shown(error.message)}`, ...(error.hint === "" ? [] : [`  ${shown(error.hint)}`]));
-    return error.exit;
+  if (error instanceof UsageError || isRunError(error)) {
+    // A selection's bad lines are lines here, too.
+    const lines = `gantry: ${error.message}`.split("\n").map((line) => shown(line));
+    say(io, ...lines, ...(error.hint === "" ? [] : [`  ${shown(error.hint)}`]));
+    return error instanceof UsageError ? 2 : error.exit;
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
   say(io, "gantry: this is a fault of gantry itself; please report it with these lines:", text);

@@ -2,6 +2,7 @@ import {
   type Call,
   defineCommand,
   type Flag,
+  parseJobs,
   type Running,
   shellWord,
   UsageError,
@@ -63,7 +64,7 @@ const FLAGS: readonly Flag[] = [
   },
   { flags: "--skip-bad", help: "go on when a line of a selection can't be read", group: WHAT },
   { flags: "--prune", help: "move files that no selection knows to .gantry/quarantine", group: WHAT },
-  { flags: "--jobs <n>", help: "how many items at once", parse: wholeNumber("--jobs", 1), group: HOW },
+  { flags: "--jobs <n>", help: "how many items at once", parse: parseJobs, group: HOW },
   { flags: "--bandwidth <rate>", help: "at most so fast, with its unit: 100Mbps, 12MB/s", group: HOW },
   { flags: "--retries <n>", help: "how often to try again", parse: wholeNumber("--retries", 0), group: HOW },
   { flags: "--stall-timeout <seconds>", help: "give up a connection that is silent for so long", group: HOW },
@@ -110,7 +111,10 @@ export const command = defineCommand<Flags>({
     if (flags.detach) return detach(call, running, dir);
 
     const tale = createTale();
-    const progress = createProgress(io, flags.json || flags.dryRun ? "none" : (flags.progress ?? "auto"));
+    const progress = createProgress(
+      io,
+      flags.json ? "silent" : flags.dryRun ? "none" : (flags.progress ?? "auto"),
+    );
     // One redactor for all: what the library learns as a secret, the log knows as one, too.
     const redactor = library.createRedactor();
     for (const secret of secretsOf(io.env)) redactor.add(secret);
@@ -176,7 +180,10 @@ export const command = defineCommand<Flags>({
           const log = logbook?.path ?? null;
           await logbook?.close();
           if (flags.dryRun) {
-            if (planned !== null && !flags.json) await writePlan(io, planned, flags);
+            if (planned !== null && !flags.json) {
+              await writePlan(io, planned, flags);
+              say(io, ...tale.wouldFail(summary), "Nothing was downloaded (--dry-run).");
+            }
             if (summary.error !== null) throw errorOf(library, summary.error);
             return summary.exit;
           }
@@ -303,7 +310,7 @@ async function writePlan(
     );
   }
   if (licences.length > 0) lines.push("Using these data would owe:", ...licences.map(owed));
-  say(io, ...lines, "Nothing was downloaded (--dry-run).");
+  if (lines.length > 0) say(io, ...lines);
 }
 
 const owed = ({ collection, licence, doi }: Citation): string =>

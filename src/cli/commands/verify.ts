@@ -1,4 +1,4 @@
-import { defineCommand, isRunError, type Running, shellWord, UsageError, wholeNumber } from "../command.ts";
+import { defineCommand, isRunError, parseJobs, type Running, shellWord, UsageError } from "../command.ts";
 import type { Row, RunEvent, VerifySummary } from "../library.ts";
 import { createProgress, PROGRESS_MODES, type ProgressMode } from "../render/progress.ts";
 import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
@@ -20,7 +20,7 @@ export const command = defineCommand<Flags>({
     "Proves again what is on disk: hashes every file and compares it with its receipt. Lists only what is not as it was.",
   flags: [
     { flags: "--strict", help: "moved and extra files count as failures, too" },
-    { flags: "--jobs <n>", help: "how many files at once", parse: wholeNumber("--jobs", 1) },
+    { flags: "--jobs <n>", help: "how many files at once", parse: parseJobs },
     {
       flags: "--sums <file>",
       help: "check any md5, sha1, sha256 or sha512 list instead; DIR: what its names are relative to",
@@ -68,7 +68,7 @@ async function writeSums(dir: string, to: string | true, { io, signal }: Running
 async function verifyFolder(dir: string, flags: Flags, running: Running): Promise<number> {
   const { io, signal } = running;
   const library = await io.library();
-  const progress = createProgress(io, flags.json ? "none" : (flags.progress ?? "auto"));
+  const progress = createProgress(io, flags.json ? "silent" : (flags.progress ?? "auto"));
   const run = library.verify(dir, {
     signal,
     strict: flags.strict === true,
@@ -162,7 +162,7 @@ async function verifySums(
 ): Promise<number> {
   const { io, signal } = running;
   const { checkSums } = await io.library();
-  const progress = createProgress(io, flags.json ? "none" : (flags.progress ?? "auto"), "file");
+  const progress = createProgress(io, flags.json ? "silent" : (flags.progress ?? "auto"), "file");
   const counts = { ok: 0, mismatch: 0, missing: 0, unreadable: 0, bad: 0, bytes: 0 };
   const startedMs = io.monotonicMs();
   async function* findings(): AsyncGenerator<Row> {

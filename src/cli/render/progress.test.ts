@@ -94,12 +94,15 @@ describe("plain progress", () => {
     expect(io.stderr.text).not.toContain("\u001b");
   });
 
-  it("is silent with none", () => {
+  it("says only warnings with none, and nothing when silent", () => {
     const io = fakeIo();
-    const none = createProgress(io, "none");
-    none.event(progress(500));
-    none.event(retry);
-    expect(io.stderr.text).toBe("");
+    for (const mode of ["silent", "none"] as const) {
+      const none = createProgress(io, mode);
+      none.event(progress(500));
+      none.event(retry);
+      none.event({ type: "warning", message: "a line was left out" });
+    }
+    expect(io.stderr.text).toBe("warning   a line was left out\n");
   });
 });
 

@@ -16,9 +16,10 @@ export interface Progress {
   close(): void;
 }
 
-/** `noun` is what is counted until the first item tells its kind. */
-export function createProgress(io: Io, mode: ProgressMode, noun = "item"): Progress {
-  if (mode === "none") return { event: () => undefined, close: () => undefined };
+/** `silent` is for a run whose events are its output. `noun` is what is counted until the first item tells its kind. */
+export function createProgress(io: Io, mode: ProgressMode | "silent", noun = "item"): Progress {
+  if (mode === "silent") return { event: () => undefined, close: () => undefined };
+  if (mode === "none") return createWarnings(io);
   const bar = mode === "bar" || (mode === "auto" && isScreen(io, io.stderr));
   return bar ? createBar(io, noun) : createPlain(io, noun);
 }
@@ -114,6 +115,18 @@ const percent = (part: number): string => `${Math.floor(part * 100)}%`;
 /** Pauses between plain lines grow, so that the log of a run of days stays readable. */
 const pauseMs = (elapsedMs: number): number =>
   elapsedMs < 60_000 ? 5_000 : elapsedMs < 600_000 ? 30_000 : 60_000;
+
+/** No progress: only what changes the meaning of what was asked. */
+function createWarnings(io: Io): Progress {
+  const tell = createTeller(io);
+  return {
+    event(event) {
+      const line = event.type === "warning" ? tell(event) : null;
+      if (line !== null) say(io, line);
+    },
+    close: () => undefined,
+  };
+}
 
 function createPlain(io: Io, firstNoun: string): Progress {
   const tell = createTeller(io);

@@ -9,6 +9,8 @@ const LISTED = 10;
 export interface Tale {
   event(event: RunEvent): void;
   lines(summary: RunSummary, facts: SummaryFacts): string[];
+  /** Of a dry run: what would fail; empty when nothing would. */
+  wouldFail(summary: RunSummary): string[];
 }
 
 export interface SummaryFacts {
@@ -89,7 +91,9 @@ export function createTale(): Tale {
         if (summary.disputed > disputed.length)
           lines.push(`  and ${grouped(summary.disputed - disputed.length)} more`);
       }
-      if (failed > 0) lines.push(...failureLines(failures, summary, noun));
+      if (failed > 0) {
+        lines.push(`Failed: ${counted(failed, noun)}.`, ...failureLines(failures, failed, "are in the log"));
+      }
       if (error !== null) {
         lines.push(
           `${interrupted ? "Stopped" : "Ended early"}: ${shown(error.message)}.`.replace(/\.\.$/, "."),
@@ -116,15 +120,23 @@ export function createTale(): Tale {
       for (const [head, text] of rows) lines.push(`${head.padEnd(width)} ${text}`);
       return lines;
     },
+    wouldFail({ failed }) {
+      if (failed === 0) return [];
+      return [
+        `Would fail: ${counted(failed, nounOfAll(nouns))}.`,
+        ...failureLines(failures, failed, "would"),
+      ];
+    },
   };
 }
 
+/** `rest`: what is said of those that are not shown. */
 function failureLines(
   groups: ReadonlyMap<string, { readonly count: number; readonly listed: readonly Failure[] }>,
-  summary: RunSummary,
-  noun: string,
+  failed: number,
+  rest: string,
 ): string[] {
-  const lines = [`Failed: ${counted(summary.failed, noun)}.`];
+  const lines: string[] = [];
   let told = 0;
   for (const [code, { count, listed }] of groups) {
     const hint = listed[0]?.hint ?? "";
@@ -132,6 +144,6 @@ function failureLines(
     for (const failure of listed) lines.push(`    ${shown(failure.address)}: ${shown(failure.message)}`);
     told += listed.length;
   }
-  if (summary.failed > told) lines.push(`  ${grouped(summary.failed - told)} more are in the log`);
+  if (failed > told) lines.push(`  ${grouped(failed - told)} more ${rest}`);
   return lines;
 }
