@@ -31,6 +31,16 @@ describe("makeFolder", () => {
     await writeFile(join(folder, "file"), "");
     await expect(makeFolder(join(folder, "file", "b"))).rejects.toMatchObject({ code: "disk-error" });
   });
+
+  it("many at once make the same one", async () => {
+    const path = join(folder, "a", "b", "c");
+    await Promise.all(Array.from({ length: 8 }, () => makeFolder(path)));
+    expect((await stat(path)).isDirectory()).toBe(true);
+  });
+
+  it.runIf(process.platform === "linux")("gives up where no folder can be made", async () => {
+    await expect(makeFolder("/proc/gantry/a")).rejects.toMatchObject({ code: "disk-error" });
+  });
 });
 
 describe("writeFileDurably", () => {

@@ -4,7 +4,8 @@
  */
 
 import { randomBytes } from "node:crypto";
-import { type FileHandle, lstat, mkdir, open, rename, rm, statfs } from "node:fs/promises";
+import type { Stats } from "node:fs";
+import { type FileHandle, lstat, mkdir, open, rename, rm, stat, statfs } from "node:fs/promises";
 import { constants } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { type ErrorCode, type ErrorPlace, RunError } from "../errors.ts";
@@ -106,27 +107,31 @@ export async function syncFolder(path: string): Promise<void> {
  * undefined when all were there. Throws `disk-…`.
  */
 export async function makeFolder(path: string, options: { mode?: number } = {}): Promise<string | undefined> {
-  const mode = options.mode ?? 0o777;
-  return onDisk({ operation: "make folder", path }, async () => {
-    try {
-      return await mkdir(path, { recursive: true, mode });
-    } catch (error) {
-      if (codeOf(error) !== "ENOENT") throw error;
-      // On a full disk the recursive mkdir of Node tells what its stat said afterwards (src/node_file.cc, MKDirp):
-      // a plain one below the last folder that is there tells the cause.
-      const first = await firstMissing(resolve(path));
-      await mkdir(first, { mode });
-      await mkdir(path, { recursive: true, mode });
-      return first;
-    }
-  });
+  return onDisk({ operation: "make folder", path }, () => makeMissing(resolve(path), options.mode ?? 0o777));
 }
 
-/** Of a missing folder and its parents the one whose own parent is there. */
-async function firstMissing(path: string): Promise<string> {
-  for (let at = path; ; at = dirname(at)) {
-    if (at === dirname(at) || (await lstat(dirname(at)).catch(() => null)) !== null) return at;
-  }
+/**
+ * Not the recursive mkdir of Node (src/node_file.cc, MKDirp): on a full disk it tells what its stat said afterwards
+ * instead of the cause, and where a folder takes no children (ENOENT below /proc) it tries for ever.
+ */
+async function makeMissing(path: string, mode: number): Promise<string | undefined> {
+  const make = async (): Promise<"made" | "there" | "no parent"> => {
+    try {
+      await mkdir(path, { mode });
+      return "made";
+    } catch (error) {
+      if (codeOf(error) === "ENOENT") return "no parent";
+      const isFolder = (facts: Stats): boolean => facts.isDirectory();
+      if (await stat(path).then(isFolder, () => false)) return "there";
+      throw error;
+    }
+  };
+  const outcome = await make();
+  if (outcome !== "no parent") return outcome === "made" ? path : undefined;
+  const first = dirname(path) === path ? undefined : await makeMissing(dirname(path), mode);
+  const again = await make();
+  if (again === "no parent") throw Object.assign(new Error("ENOENT: no such place"), { code: "ENOENT" });
+  return first ?? (again === "made" ? path : undefined);
 }
 
 /**

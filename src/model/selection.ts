@@ -3,6 +3,7 @@
  * A selection file is a header line and one line an item, sorted by id. Same archive state, same bytes.
  */
 import { createHash } from "node:crypto";
+import { RunError } from "../errors.ts";
 import type { Item } from "./item.ts";
 import type { Filters } from "./query.ts";
 import { checkHeader } from "./receipt.ts";
@@ -51,8 +52,15 @@ export function formatItem(item: Item): string {
   return JSON.stringify(line);
 }
 
+/** Throws `bad-selection` for a line that was cut or altered. */
 export function parseItem(line: string): Item {
-  return JSON.parse(line) as Item;
+  try {
+    return JSON.parse(line) as Item;
+  } catch (cause) {
+    throw new RunError("bad-selection", `not an item of a selection: ${JSON.stringify(line.slice(0, 60))}`, {
+      cause,
+    });
+  }
 }
 
 /** The id of an item line without parsing the rest. */

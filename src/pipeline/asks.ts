@@ -2,8 +2,8 @@
  * From what a user typed, or asked for before, to items: an ask knows its request and how to list it now.
  */
 import { createHash } from "node:crypto";
-import { createWriteStream } from "node:fs";
-import { lstat } from "node:fs/promises";
+import { createReadStream, createWriteStream } from "node:fs";
+import { stat } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { RunError } from "../errors.ts";
@@ -69,9 +69,15 @@ export async function readAsk(
       hint: "Aspera links and ascp sites come with a later version",
     });
   }
-  const path = target.kind === "stdin" ? await spool(ask) : target.path;
-  const name = target.kind === "stdin" ? "standard input" : basename(path);
-  return readListAsk(path, name, filters, options, ask);
+  if (target.kind === "stdin") {
+    return readListAsk(await spool(ask.stdin(), ask), "standard input", filters, options, ask);
+  }
+  const { path } = target;
+  const facts = await stat(path).catch(() => null);
+  // A pipe, as from `<(grep …)`, can be read once, and a selection is read several times.
+  const once = facts !== null && !facts.isFile() && !facts.isDirectory();
+  const file = once ? await spool(createReadStream(path), ask) : path;
+  return readListAsk(file, basename(path), filters, options, ask);
 }
 
 /** What a selection of the folder asked for, asked again. */
@@ -126,7 +132,7 @@ async function readListAsk(
   options: { readonly skipBad: boolean },
   ask: AskContext,
 ): Promise<Ask> {
-  const facts = await lstat(path).catch(() => null);
+  const facts = await stat(path).catch(() => null);
   if (facts === null) {
     throw new RunError("usage", `there is no file ${JSON.stringify(path)}`, {
       hint: "an archive's name ends in a colon, for example tcia:; a selection is a file",
@@ -187,7 +193,7 @@ async function* readRefs(path: string, own: boolean, ask: AskContext): AsyncGene
   let archive = ask.defaultArchive;
   for await (const { text, number } of readLines(path)) {
     if (own) {
-      if (number > 1 && text !== "") yield { ref: refOfAddress(parseItem(text).address) };
+      if (number > 1 && text !== "") yield readItemRef(text, number);
       continue;
     }
     const line = parseSelectionLine(text);
@@ -206,6 +212,15 @@ async function* readRefs(path: string, own: boolean, ask: AskContext): AsyncGene
         reason: `data of type ${JSON.stringify(line.value)} is not DICOM, which this version can't fetch`,
       };
     }
+  }
+}
+
+function readItemRef(text: string, number: number): ReadRef {
+  try {
+    return { ref: refOfAddress(parseItem(text).address) };
+  } catch (error) {
+    if (!(error instanceof RunError)) throw error;
+    return { number, reason: error.message };
   }
 }
 
@@ -235,9 +250,9 @@ async function* lookUp(
   }
 }
 
-async function spool(ask: AskContext): Promise<string> {
+async function spool(from: AsyncIterable<Uint8Array>, ask: AskContext): Promise<string> {
   const path = join(await ask.select.folder(), "standard-input");
-  await pipeline(ask.stdin(), createWriteStream(path));
+  await pipeline(from, createWriteStream(path), { signal: ask.context.signal });
   return path;
 }
 

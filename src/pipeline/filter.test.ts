@@ -60,6 +60,12 @@ describe("filters", () => {
     expect(passes(filters, labels)).toBe(expected);
   });
 
+  it("what is no glob is refused", () => {
+    expect(() => buildFilter({ ...NO_FILTERS, include: [""] }, capabilities)).toThrow(
+      expect.objectContaining({ code: "usage" }),
+    );
+  });
+
   it("what an item lacks passes no filter on it", () => {
     expect(passes({ words: { modality: ["CT"] } }, { ...labels, Modality: null })).toBe(false);
     expect(passes({ dates: { until: "2030-01-01" } }, { Collection: "A" })).toBe(false);

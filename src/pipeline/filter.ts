@@ -49,8 +49,14 @@ export function buildFilter(filters: Filters, capabilities: Capabilities): (item
     bound("study-until", [dates.acquired], (value, limit) => value <= limit);
   }
   const path = (labels: Row): string => treePath(labels, capabilities).join("/");
-  const globs = (patterns: readonly string[]): ((text: string) => boolean) =>
-    picomatch([...patterns], { dot: true });
+  const globs = (patterns: readonly string[]): ((text: string) => boolean) => {
+    try {
+      return picomatch([...patterns], { dot: true });
+    } catch (cause) {
+      // Empty, or longer than picomatch takes.
+      throw new RunError("usage", "--include and --exclude take globs, e.g. 'COLLECTION/**'", { cause });
+    }
+  };
   if (filters.include.length > 0) {
     const included = globs(filters.include);
     tests.push((labels) => included(path(labels)));

@@ -7,7 +7,6 @@ import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
-import { basename } from "node:path";
 import { RunError } from "../errors.ts";
 import type { Clock } from "../lib/context.ts";
 import { checkHeader } from "../model/receipt.ts";
@@ -161,10 +160,20 @@ export async function readRuns(state: StateFolder): Promise<RunRecord[]> {
     if (!name.endsWith(".json")) continue;
     const path = state.path("runs", name);
     const text = await readFile(path, "utf8").catch(() => null);
-    if (text === null || text.trim() === "") continue;
-    records.push(checkHeader(text, RUN_KIND, RUN_VERSION, basename(path)) as unknown as RunRecord);
+    if (text === null || !isJson(text)) continue;
+    records.push(checkHeader(text, RUN_KIND, RUN_VERSION, path) as unknown as RunRecord);
   }
   return records;
+}
+
+/** A power cut may leave a file that is empty or full of zeros. */
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Whether the process of a record lives: true or false on this host; null when it is on another one. */

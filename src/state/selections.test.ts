@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, truncate } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import fc from "fast-check";
@@ -63,6 +63,15 @@ describe("selections of a folder", () => {
     expect(await readSelections(state)).toEqual([one]);
     expect(one.header).toMatchObject({ items: 2, files: 2, bytes: 20, replaces: [] });
     expect(await gather(readItems(one.path))).toEqual([item("x"), item("y")]);
+  });
+
+  it("a file that was cut is told by name and line, and is no bug", async () => {
+    const { path } = await write("a", [item("x"), item("y")]);
+    await truncate(path, (await readFile(path)).length - 9);
+    await expect(gather(readItems(path))).rejects.toMatchObject({
+      code: "bad-selection",
+      message: `${path}:3: the line is damaged`,
+    });
   });
 
   it("a changed answer replaces the older one of the same question, and no other", async () => {

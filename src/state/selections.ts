@@ -68,13 +68,19 @@ export function newestFirst(all: readonly SelectionFile[]): SelectionFile[] {
   return ready;
 }
 
-/** Item lines of a selection file, in order, header left out. */
+/** Item lines of a selection file, in order, header left out. Throws `bad-selection` when one is cut or foreign. */
 export async function* readItemLines(path: string): AsyncGenerator<string> {
   for await (const batch of readLineBatches(path)) {
     const first = batch.firstNumber === 1 ? 1 : 0;
     for (let index = first; index < batch.texts.length; index += 1) {
       const text = batch.texts[index] as string;
-      if (text !== "") yield text;
+      if (text === "") continue;
+      if (!text.startsWith('{"id":"') || !text.endsWith("}")) {
+        throw new RunError("bad-selection", `${path}:${batch.firstNumber + index}: the line is damaged`, {
+          hint: "move the file away, and ask again for what it named",
+        });
+      }
+      yield text;
     }
   }
 }

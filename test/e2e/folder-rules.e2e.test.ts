@@ -55,6 +55,14 @@ describe("rules of a target folder", () => {
     expect((await listAll(dir)).filter((path) => path.startsWith(".gantry/partial/"))).toEqual([]);
   });
 
+  it("a run's record that a power cut filled with zeros keeps nobody out", async () => {
+    await stage.get(["tcia:"], { dir });
+    for (const path of await listAll(dir))
+      if (path.startsWith(".gantry/runs/")) await writeFile(join(dir, path), "\0".repeat(300));
+    expect((await stage.run(["get", "-o", dir])).code).toBe(0);
+    expect((await stage.run(["status", dir, "--check"])).code).toBe(0);
+  });
+
   it.each(["folder.json", "selections", "receipts"])(
     "a newer %s is refused and left untouched",
     async (what) => {

@@ -1,5 +1,6 @@
+import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { mergeDatasets } from "../../src/sandbox/data/merge.ts";
@@ -140,6 +141,27 @@ describe("selections in files", () => {
     expect(stage.requests("getImage")).toHaveLength(2);
     // Asked again without the list being there any more.
     expect((await stage.run(["get", "-o", dir])).code).toBe(0);
+  });
+
+  it.skipIf(process.platform === "win32")("takes a list from a pipe", async () => {
+    const pipe = join(folder, "pipe");
+    execFileSync("mkfifo", [pipe]);
+    const running = stage.run(["get", pipe, "-o", await freshDir()]);
+    await writeFile(pipe, lines(A, B));
+    const { code, stderr } = await running;
+    expect(code, stderr).toBe(0);
+  });
+
+  it("names the damaged line of a saved selection, and goes on with --skip-bad", async () => {
+    const saved = join(folder, "saved.jsonl");
+    await stage.run(["find", "tcia:LUNG CT", "--save", saved]);
+    const text = await readFile(saved, "utf8");
+    const { code, said } = await get("cut.jsonl", text.slice(0, -30));
+    expect([code, said]).toEqual([
+      2,
+      expect.stringMatching(/\n {2}cut\.jsonl:6: not an item of a selection/u),
+    ]);
+    expect((await get("cut.jsonl", text.slice(0, -30), "--skip-bad")).fetched).toHaveLength(4);
   });
 
   it("a file that is not there is exit 2 and says how archives are named", async () => {
