@@ -172,7 +172,8 @@ describe("main", () => {
     expect(await main(["ls", "tcia:"], io)).toBe(0);
     expect(io.stderr.text).toBe("");
     io.stdout.failure = Object.assign(new Error("full"), { code: "ENOSPC" });
-    expect(await main(["ls", "tcia:"], io)).toBe(1);
+    expect(await main(["ls", "tcia:"], io)).toBe(7);
+    expect(io.stderr.text).toBe("gantry: standard output can't be written: full\n");
   });
 });
 

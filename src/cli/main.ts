@@ -3,9 +3,12 @@ import { isRunError, type Running, UsageError } from "./command.ts";
 import { type Io, type Signal, systemIo } from "./io.ts";
 import { readCommandLine } from "./program.ts";
 import { shown } from "./render/wording.ts";
-import { createWriter, OutputClosed, say } from "./render/writer.ts";
+import { createWriter, OutputClosed, OutputFailed, say } from "./render/writer.ts";
 
 const STATUS: Readonly<Record<Signal, number>> = { SIGINT: 130, SIGTERM: 143 };
+
+/** As of a local disk: that is where output that can't be written goes. */
+const ON_DISK = 7;
 
 /** Runs one command line (without the program's name). Resolves to the exit status; never rejects. */
 export async function main(argv: string[], io: Io = systemIo()): Promise<number> {
@@ -53,6 +56,10 @@ function tell(io: Io, error: unknown): number {
     const lines = `gantry: ${error.message}`.split("\n").map((line) => shown(line));
     say(io, ...lines, ...(error.hint === "" ? [] : [`  ${shown(error.hint)}`]));
     return error instanceof UsageError ? 2 : error.exit;
+  }
+  if (error instanceof OutputFailed) {
+    say(io, `gantry: standard output can't be written: ${shown(error.message)}`);
+    return ON_DISK;
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
   say(io, "gantry: this is a fault of gantry itself; please report it with these lines:", text);

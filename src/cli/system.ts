@@ -90,7 +90,9 @@ export const system: System = {
     try {
       return (await readdir(dir)).length === 0;
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "ENOENT") return true;
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === "ENOENT") return true;
+      if (code === "ENOTDIR") return false;
       throw error;
     }
   },

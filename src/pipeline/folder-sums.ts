@@ -9,12 +9,12 @@ import { noteCompanions, readStates } from "./held.ts";
 /**
  * Writes an md5 list (`to`) of all files that receipts of `dir` name, in the form that `md5sum -c` reads; digests
  * come from the receipts. Paths in it are relative to `dir`, or to the list's own folder when that is a parent of
- * `dir`. Throws `folder-unknown`, `disk-…`.
+ * `dir`. `standsAlone`: they are relative to the list's own folder, so that a check needs no other. Throws `folder-unknown`, `disk-…`.
  */
 export async function writeFolderSums(
   dir: string,
   options: { readonly to: string; readonly signal?: AbortSignal },
-): Promise<{ readonly files: number }> {
+): Promise<{ readonly files: number; readonly standsAlone: boolean }> {
   const target = resolve(dir);
   const state = await openStateFolder(target);
   if (!state) throw new RunError("folder-unknown", `${target} holds no receipts of gantry`);
@@ -32,7 +32,7 @@ export async function writeFolderSums(
     });
     const own = relative(target, resolve(options.to));
     if (!own.startsWith("..")) await noteCompanions(state, [own.replaceAll("\\", "/")]);
-    return written;
+    return { ...written, standsAlone: folder === dirname(resolve(options.to)) };
   } finally {
     await temporary.remove();
   }

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { ensureFolder, type FileContent, writeFileDurably } from "../lib/durable-file.ts";
 import { ExternalSort } from "../lib/external-sort.ts";
 import { checkHeader, type ItemState } from "../model/receipt.ts";
-import { safePath } from "../model/safe-path.ts";
+import { displayName, safePath } from "../model/safe-path.ts";
 import type { Citation, HeldItem, Source } from "../sources/source.ts";
 import { readItemStates } from "../state/receipts.ts";
 import { newestFirst, readExpected, readSelections } from "../state/selections.ts";
@@ -151,7 +151,7 @@ function formatCitations(citations: readonly Citation[]): string {
     lines.push(`  licence: ${licence ?? "(not stated)"}${licenceUrl ? ` <${licenceUrl}>` : ""}`);
     lines.push(`  cite:    ${doi ?? "(no DOI stated; see the collection's page)"}`, "");
   }
-  return `${lines.join("\n")}\n`;
+  return `${lines.map(displayName).join("\n")}\n`;
 }
 
 /** path, bytes, mtime (UTC), digest of every file that receipts name, sorted by path. */

@@ -113,7 +113,7 @@ describe("demo", () => {
     expect(kept.io.stdout.text).toContain("The images are in mine.");
     const full = demo([], ["mine"]);
     expect(await main(["demo", "mine"], full.io)).toBe(2);
-    expect(full.io.stderr.text).toContain('"mine" is not empty');
+    expect(full.io.stderr.text).toContain('"mine" is not an empty folder');
   });
 
   it("fails when damage is not noticed, and tidies up all the same", async () => {

@@ -24,7 +24,10 @@ export const command = defineCommand<object>({
     const { io } = running;
     const system = await io.system();
     if (words[0] !== undefined && !(await system.isEmpty(words[0]))) {
-      throw new UsageError(`${JSON.stringify(words[0])} is not empty`, "name a new folder, or none");
+      throw new UsageError(
+        `${JSON.stringify(words[0])} is not an empty folder`,
+        "name a new folder, or none",
+      );
     }
     const { startSandbox } = await import("../../sandbox/server.ts");
     const sandbox = await startSandbox();

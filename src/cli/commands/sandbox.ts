@@ -17,7 +17,11 @@ export const command = defineCommand<Flags>({
   about:
     "Serves stand-in archives on this machine, with generated phantoms or your own files. With a command (after --) it runs that against them, then stops and returns the command's exit status.",
   flags: [
-    { flags: "--port <n>", help: "listen here (default: any free port)", parse: wholeNumber("--port", 0) },
+    {
+      flags: "--port <n>",
+      help: "listen here (default: any free port)",
+      parse: wholeNumber("--port", 0, 65_535),
+    },
     { flags: "--data <dir>", help: "serve the DICOM files of this folder instead of the phantoms" },
     {
       flags: "--seed <n>",

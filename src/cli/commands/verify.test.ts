@@ -42,7 +42,7 @@ async function verify(
     },
     writeFolderSums: async (...args: unknown[]) => {
       calls.push(args);
-      return { files: 7 };
+      return { files: 7, standsAlone: !JSON.stringify(args).includes("elsewhere") };
     },
   } as unknown as Partial<Library>;
   const io = fakeIo({ library });
@@ -98,7 +98,10 @@ describe("verify DIR", () => {
     const first = await verify(["d d", "--write-sums"], []);
     expect(first.calls).toMatchObject([["d d", { to: "d d/MD5SUMS" }]]);
     expect(first.err).toBe(
-      "7 files listed in d d/MD5SUMS. To check it: gantry verify --sums 'd d/MD5SUMS' 'd d'\n",
+      "7 files listed in d d/MD5SUMS. To check it: gantry verify --sums 'd d/MD5SUMS'\n",
+    );
+    expect((await verify(["d", "--write-sums", "elsewhere/x.md5"], [])).err).toContain(
+      "verify --sums elsewhere/x.md5 d\n",
     );
     expect((await verify(["d", "--write-sums", "x.md5"], [])).calls).toMatchObject([["d", { to: "x.md5" }]]);
   });

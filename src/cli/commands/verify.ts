@@ -57,11 +57,9 @@ export const command = defineCommand<Flags>({
 async function writeSums(dir: string, to: string | true, { io, signal }: Running): Promise<number> {
   const { writeFolderSums } = await io.library();
   const file = to === true ? `${dir}/MD5SUMS` : to;
-  const { files } = await writeFolderSums(dir, { to: file, signal });
-  say(
-    io,
-    `${counted(files, "file")} listed in ${shown(file)}. To check it: gantry verify --sums ${shellWord(file)} ${shellWord(dir)}`,
-  );
+  const { files, standsAlone } = await writeFolderSums(dir, { to: file, signal });
+  const check = ["gantry verify --sums", shellWord(file), ...(standsAlone ? [] : [shellWord(dir)])].join(" ");
+  say(io, `${counted(files, "file")} listed in ${shown(file)}. To check it: ${check}`);
   return 0;
 }
 

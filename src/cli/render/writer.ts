@@ -6,8 +6,13 @@ export class OutputClosed extends Error {
   override readonly name = "OutputClosed";
 }
 
+/** Thrown when stdout can't be written for another reason: a full disk, most often. */
+export class OutputFailed extends Error {
+  override readonly name = "OutputFailed";
+}
+
 export interface Writer {
-  /** Resolves when more may come; small texts are gathered. Throws `OutputClosed`. */
+  /** Resolves when more may come; small texts are gathered. Throws `OutputClosed`, `OutputFailed`. */
   write(text: string): Promise<void>;
   /** Resolves when everything was handed over. */
   flush(): Promise<void>;
@@ -44,7 +49,7 @@ export function createWriter(output: Output): Writer {
         const code = (problem as NodeJS.ErrnoException).code;
         const gone =
           code === "EPIPE" || code === "ERR_STREAM_DESTROYED" || code === "ERR_STREAM_WRITE_AFTER_END";
-        reject(gone ? new OutputClosed() : problem);
+        reject(gone ? new OutputClosed() : new OutputFailed(problem.message, { cause: problem }));
       });
     });
   };
