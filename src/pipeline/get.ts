@@ -26,6 +26,7 @@ import {
 } from "../state/selections.ts";
 import {
   beginStateFolder,
+  checkFacts,
   openStateFolder,
   readFreeSpace,
   type StateFolder,
@@ -231,11 +232,13 @@ class GetRun {
 
   async #openKnown(): Promise<StateFolder | null> {
     const state = await openStateFolder(this.#dir);
-    if (this.#words.length === 0 && !state) {
+    // A first run that was ended while it listed leaves a folder that was asked for nothing yet.
+    if (this.#words.length === 0 && (!state || (await readSelections(state)).length === 0)) {
       throw new RunError("folder-unknown", `nothing was ever asked for in ${this.#dir}`, {
         hint: "name what to get, for example: gantry get tcia:COLLECTION -o DIR",
       });
     }
+    if (state && this.#options.layout !== undefined) checkFacts(state, { layout: this.#options.layout });
     return state;
   }
 

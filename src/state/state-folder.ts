@@ -66,16 +66,7 @@ export async function beginStateFolder(
     );
   }
   const found = await openStateFolder(target);
-  if (found?.facts) {
-    for (const key of ["layout", "sink"] as const) {
-      if (wanted[key] !== undefined && wanted[key] !== found.facts[key]) {
-        throw new RunError(
-          "folder-layout",
-          `${target} was begun with ${key} '${found.facts[key]}', not '${wanted[key]}'`,
-        );
-      }
-    }
-  }
+  if (found) checkFacts(found, wanted);
   for (const name of ["selections", "receipts", "runs", "partial", "quarantine", "logs"]) {
     await ensureFolder(join(gantry, name));
   }
@@ -87,6 +78,18 @@ export async function beginStateFolder(
     { temporaryIn: join(gantry, "partial") },
   );
   return stateAt(target, facts);
+}
+
+/** Throws `folder-layout` when the folder was begun with other facts. */
+export function checkFacts({ dir, facts }: StateFolder, wanted: Partial<FolderFacts>): void {
+  for (const key of ["layout", "sink"] as const) {
+    if (facts && wanted[key] !== undefined && wanted[key] !== facts[key]) {
+      throw new RunError(
+        "folder-layout",
+        `${dir} was begun with ${key} '${facts[key]}', not '${wanted[key]}'`,
+      );
+    }
+  }
 }
 
 function stateAt(dir: string, facts: FolderFacts): StateFolder {
