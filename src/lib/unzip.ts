@@ -114,8 +114,13 @@ const MAX_NAMES_BYTES = 256 * 1024 * 1024;
  */
 const SMALL_BYTES = 64 * 1024;
 const SMALL_INFLATED_BYTES = 1024 * 1024;
-/** Output chunk of a streamed inflate: the default of 16 KiB halves the speed. */
+/** Most that is taken from the source, or inflated into, at once. */
 const CHUNK_BYTES = 256 * 1024;
+/**
+ * Output chunk of a streamed inflate. The default of 16 KiB halves the speed; chunks of 256 KiB are each mapped from
+ * the system and given back, which costs a third more CPU over a whole download (6.0 s against 4.3 s for 1.26 GB).
+ */
+const INFLATE_CHUNK_BYTES = 64 * 1024;
 /** Smaller pieces of input are joined first: each write to a streamed inflate is a trip to the thread pool. */
 const INPUT_BYTES = 16 * 1024;
 
@@ -741,7 +746,7 @@ class InflatePull {
     this.#reader = reader;
     this.#tally = tally;
     this.#label = label;
-    this.#inflate = createInflateRaw({ chunkSize: CHUNK_BYTES });
+    this.#inflate = createInflateRaw({ chunkSize: INFLATE_CHUNK_BYTES });
     this.#inflate.on("readable", () => this.#stir());
     this.#inflate.on("error", (error) => {
       this.#error ??= error;
