@@ -31,7 +31,13 @@ const SITE_FILE = "/etc/xdg/gantry/config.toml";
 
 const ConfigFile = v.object({
   archives: v.optional(
-    v.record(v.string(), v.object({ kind: v.string(), url: v.pipe(v.string(), v.url()) })),
+    v.record(
+      v.string(),
+      v.object({
+        kind: v.string(),
+        url: v.pipe(v.string(), v.url(), v.regex(/^https?:/iu, "it must begin with https:// or http://")),
+      }),
+    ),
   ),
 });
 

@@ -10,7 +10,7 @@ import type { Context } from "../lib/context.ts";
 import { toDiskError } from "../lib/durable-file.ts";
 import { RetryLoop, type RetryPolicy } from "../lib/retry.ts";
 import type { Item } from "../model/item.ts";
-import type { Filters } from "../model/query.ts";
+import { type Filters, filterNames } from "../model/query.ts";
 import { describeRequest } from "../model/selection.ts";
 import type { CreateSink } from "../sinks/sink.ts";
 import type { Layout, Source, SourceContext } from "../sources/source.ts";
@@ -243,7 +243,13 @@ class GetRun {
   }
 
   async #readTyped(): Promise<Ask | null> {
-    if (this.#words.length === 0) return null;
+    if (this.#words.length === 0) {
+      const [filter] = filterNames(this.#options.filters);
+      if (filter === undefined) return null;
+      throw new RunError("usage", `--${filter} narrows an address, and none was given`, {
+        hint: "name the address too, or leave the filter out: what was asked for before keeps its own filters",
+      });
+    }
     const { filters, skipBad = false } = this.#options;
     return readAsk(this.#words, filters, { skipBad }, this.#askContext());
   }
