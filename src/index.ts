@@ -187,6 +187,16 @@ export function verify(
   });
 }
 
+/** What a transfer would do, told by its `planned` event and its summary. Nothing is written in the folder. */
+export function plan(gantry: Gantry, words: readonly string[], options: Omit<GetOptions, "dryRun">): Run {
+  return gantry.get(words, { ...options, dryRun: true });
+}
+
+/** Downloads, proves, resumes: `gantry get`. No words: everything that was ever asked for in the folder. */
+export function transfer(gantry: Gantry, words: readonly string[], options: Omit<GetOptions, "dryRun">): Run {
+  return gantry.get(words, { ...options, dryRun: false });
+}
+
 class OpenGantry implements Gantry {
   readonly #run: RunEnvironment;
   readonly #archives: ReadonlyMap<string, ArchiveConfig>;
