@@ -3,7 +3,6 @@ import { describe, expect, it } from "vitest";
 import {
   displayName,
   foldPath,
-  joinSafe,
   markedPath,
   readSafePath,
   type SafePath,
@@ -114,7 +113,6 @@ describe("safe paths", () => {
     expect(markedPath("x" as SafePath, "one", true)).not.toBe(markedPath("x" as SafePath, "two", true));
     const long = markedPath(`${"é".repeat(127)}.d` as SafePath, "id", true);
     expect(Buffer.byteLength(long)).toBeLessThanOrEqual(255);
-    expect(joinSafe("a" as SafePath, "../b")).toBe("a/..%2Fb");
   });
 
   it("show no character that moves a cursor", () => {

@@ -74,11 +74,6 @@ export function markedPath(path: SafePath, ownerId: string, isFile: boolean): Sa
   return `${folder}${cutBytes(stem, room)}${mark}${extension}` as SafePath;
 }
 
-/** Joins a folder that is already safe with further raw segments. */
-export function joinSafe(folder: SafePath, name: string): SafePath {
-  return `${folder}/${safeSegment(name)}` as SafePath;
-}
-
 /** For the screen: control and direction characters of a name shown as `\u{…}`, so that no name can move a cursor. */
 export function displayName(text: string): string {
   return text
