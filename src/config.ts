@@ -11,20 +11,23 @@ export interface ArchiveConfig {
   /** Archive kind, a key of the register of sources. */
   readonly kind: string;
   readonly url: string;
+  /** What else the kind wants to know, e.g. `api` of an NBIA; see `SourceKind.settings`. */
+  readonly settings: Readonly<Record<string, string>>;
 }
 
 export interface Secrets {
   readonly user?: string;
   readonly password?: string;
   readonly token?: string;
+  readonly apiKey?: string;
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Hosts: CBIIT/NBIA-TCIA nbia-api.yaml (2025-11-22); NLST has a server of its own (kirbyju/tcia_utils#21). */
 const BUILT_IN: readonly ArchiveConfig[] = [
-  { name: "tcia", kind: "nbia", url: "https://nbia.cancerimagingarchive.net/nbia-api" },
-  { name: "nlst", kind: "nbia", url: "https://nlst.cancerimagingarchive.net/nbia-api" },
+  { name: "tcia", kind: "nbia", url: "https://nbia.cancerimagingarchive.net/nbia-api", settings: {} },
+  { name: "nlst", kind: "nbia", url: "https://nlst.cancerimagingarchive.net/nbia-api", settings: {} },
 ];
 
 const SITE_FILE = "/etc/xdg/gantry/config.toml";
@@ -33,10 +36,13 @@ const ConfigFile = v.object({
   archives: v.optional(
     v.record(
       v.string(),
-      v.object({
-        kind: v.string(),
-        url: v.pipe(v.string(), v.url(), v.regex(/^https?:/iu, "it must begin with https:// or http://")),
-      }),
+      v.objectWithRest(
+        {
+          kind: v.string(),
+          url: v.pipe(v.string(), v.url(), v.regex(/^https?:/iu, "it must begin with https:// or http://")),
+        },
+        v.string(),
+      ),
     ),
   ),
 });
@@ -60,13 +66,13 @@ export function readArchives(environment: Environment): ReadonlyMap<string, Arch
         throw new RunError("usage", `GANTRY_CONFIG names ${path}, which does not exist`);
       continue;
     }
-    for (const [name, { kind, url }] of Object.entries(readFile(path).archives ?? {})) {
+    for (const [name, { kind, url, ...settings }] of Object.entries(readFile(path).archives ?? {})) {
       if (!/^[a-z][a-z0-9-]+$/u.test(name)) {
         throw new RunError("usage", `${path}: ${JSON.stringify(name)} can't name an archive`, {
           hint: "use small letters, digits and dashes",
         });
       }
-      archives.set(name, { name, kind, url });
+      archives.set(name, { name, kind, url, settings });
     }
   }
   return archives;
@@ -88,18 +94,24 @@ function readFile(path: string): v.InferOutput<typeof ConfigFile> {
   return result.output;
 }
 
-/** `GANTRY_<NAME>_USER`, `_PASSWORD`, `_TOKEN`, the name in capitals with `-` as `_`. */
+/** `GANTRY_<NAME>_USER`, `_PASSWORD`, `_TOKEN`, `_API_KEY`, the name in capitals with `-` as `_`. */
 export function readSecrets(name: string, environment: Environment): Secrets {
   const prefix = `GANTRY_${name.toUpperCase().replaceAll("-", "_")}_`;
   const user = environment[`${prefix}USER`];
   const password = environment[`${prefix}PASSWORD`];
   const token = environment[`${prefix}TOKEN`];
+  const apiKey = environment[`${prefix}API_KEY`];
   if (user && !password && !token) {
     throw new RunError("access-login", `${prefix}USER is set, but ${prefix}PASSWORD is not`, {
       hint: `set ${prefix}PASSWORD in the environment`,
     });
   }
-  return { ...(user ? { user } : {}), ...(password ? { password } : {}), ...(token ? { token } : {}) };
+  return {
+    ...(user ? { user } : {}),
+    ...(password ? { password } : {}),
+    ...(token ? { token } : {}),
+    ...(apiKey ? { apiKey } : {}),
+  };
 }
 
 /** Built-in names of archive kinds that later versions bring, so that the message can say so. */

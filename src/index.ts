@@ -22,7 +22,7 @@ import { resolveQueries } from "./pipeline/select.ts";
 import { type VerifyRun, verify as verifyFolder } from "./pipeline/verify.ts";
 import { createFolderSink } from "./sinks/folder.ts";
 import { SOURCE_KINDS } from "./sources/index.ts";
-import type { Source, SourceContext } from "./sources/source.ts";
+import type { Source, SourceContext, SourceKind } from "./sources/source.ts";
 import { saveSelection } from "./state/selections.ts";
 import { temporaryFolder } from "./state/state-folder.ts";
 import { createHttp, type Http } from "./transports/http.ts";
@@ -355,8 +355,35 @@ async function openSource(
     );
   }
   const secrets = readSecrets(name, environment);
-  for (const secret of [secrets.password, secrets.token]) if (secret) redactor.add(secret);
-  return (await load()).create({ archive: name, url: config.url, http: http(), redactor, secrets });
+  for (const secret of [secrets.password, secrets.token, secrets.apiKey]) if (secret) redactor.add(secret);
+  const kind = await load();
+  checkSettings(config, kind);
+  const { url, settings } = config;
+  return kind.create({ archive: name, url, settings, http: http(), redactor, secrets });
+}
+
+/** Throws `usage` for a setting that the archive's kind does not have, or a value that it does not take. */
+function checkSettings({ name, settings }: ArchiveConfig, kind: SourceKind): void {
+  const known = kind.settings ?? {};
+  for (const [setting, value] of Object.entries(settings)) {
+    const rule = known[setting];
+    if (!rule) {
+      const names = ["url", ...Object.keys(known)].join(", ");
+      throw new RunError(
+        "usage",
+        `the archive ${name} has the setting ${JSON.stringify(setting)}, which ${kind.title} does not know`,
+        {
+          hint: `settings are ${names}`,
+        },
+      );
+    }
+    if (rule.values && !rule.values.includes(value)) {
+      throw new RunError(
+        "usage",
+        `the archive ${name}: ${setting} = ${JSON.stringify(value)} is none of ${rule.values.join(", ")}`,
+      );
+    }
+  }
 }
 
 /** Manifests name servers of every age (public., services., nbia. of cancerimagingarchive.net); NLST has its own. */

@@ -195,7 +195,14 @@ export interface SourceOptions {
   readonly http: Http;
   readonly redactor: Redactor;
   /** From the credential store or the environment; every value is known to the redactor. */
-  readonly secrets: { readonly user?: string; readonly password?: string; readonly token?: string };
+  readonly secrets: {
+    readonly user?: string;
+    readonly password?: string;
+    readonly token?: string;
+    readonly apiKey?: string;
+  };
+  /** Settings of this archive, checked against the kind's own. */
+  readonly settings: Readonly<Record<string, string>>;
 }
 
 /** One archive kind in the register. */
@@ -203,5 +210,9 @@ export interface SourceKind {
   readonly kind: string;
   /** What people call it. */
   readonly title: string;
+  /** Settings that an archive of this kind takes beside its URL, by name. */
+  readonly settings?: Readonly<
+    Record<string, { readonly help: string; readonly values?: readonly string[] }>
+  >;
   create(options: SourceOptions): Source;
 }

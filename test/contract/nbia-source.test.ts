@@ -127,6 +127,7 @@ async function stand(secrets: { user?: string; password?: string; token?: string
   const source = createNbiaSource({
     archive: "tcia",
     url: tcia?.url ?? "",
+    settings: {},
     http: {
       // The source's own patience is minutes; a suite has less.
       request: (request, context) =>
