@@ -103,6 +103,7 @@ async function makeStand(): Promise<SourceStand> {
     http,
     redactor: createRedactor(),
     secrets: {},
+    settings: {},
   });
   return {
     source,
