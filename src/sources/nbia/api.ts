@@ -10,16 +10,10 @@ import { parseJsonArray } from "../../lib/json-array-stream.ts";
 import type { Redactor } from "../../lib/redact.ts";
 import { type Http, type HttpRequest, type HttpResponse, statusError } from "../../transports/http.ts";
 import type { SourceContext } from "../source.ts";
+import { type NbiaCredentials, TokenKeeper } from "./token.ts";
 
 /** A row as it comes: null columns are absent keys, numbers may be text (v4/getSeriesMetadata). */
 export type WireRow = Readonly<Record<string, unknown>>;
-
-export interface NbiaCredentials {
-  readonly user?: string;
-  readonly password?: string;
-  /** A ready access token; it can't be renewed. */
-  readonly token?: string;
-}
 
 export interface NbiaApiOptions {
   readonly http: Http;
@@ -37,8 +31,6 @@ export type Parameters = Readonly<Record<string, string>>;
 const TEXT_LIMIT_BYTES = 1024 * 1024;
 /** The newest official retriever raised its header wait from 30 s to 300 s (TCIA/data-retriever core/app/client.go 02cacbf). */
 const FIRST_BYTE_MS = [60_000, 120_000, 300_000] as const;
-/** Documentation says tokens last two hours; the realm export says five minutes. Renewed at this share of the life told. */
-const RENEW_AT = 0.8;
 
 /** How long the first byte may take at the n-th try: zips are built on the fly, large ones slowly. */
 export function firstByteTimeoutMs(attempt: number): number {
@@ -48,12 +40,12 @@ export function firstByteTimeoutMs(attempt: number): number {
 export class NbiaApi {
   readonly #options: NbiaApiOptions;
   readonly #base: string;
-  #token: { text: string; renewAtMs: number } | null = null;
-  #login: Promise<string> | null = null;
+  readonly #tokens: TokenKeeper;
 
   constructor(options: NbiaApiOptions) {
     this.#options = options;
     this.#base = options.url.replace(/\/+$/u, "");
+    this.#tokens = new TokenKeeper({ ...options, url: this.#base });
   }
 
   /** Scheme and host that bytes come from, for receipts. */
@@ -198,86 +190,17 @@ export class NbiaApi {
 
   /** Sends with the token, and once more with a new token when the old one was refused. */
   async #send(request: HttpRequest, context: Context): Promise<HttpResponse> {
-    const { http, credentials } = this.#options;
-    const anonymous = credentials.user === undefined && credentials.token === undefined;
-    if (anonymous) return http.request(request, context);
+    const { http, archive } = this.#options;
     for (let renewed = false; ; renewed = true) {
-      const token = await this.#accessToken(context);
+      const token = await this.#tokens.token(context);
+      if (token === null) return http.request(request, context);
       const headers = { ...request.headers, authorization: `Bearer ${token}` };
       const response = await http.request({ ...request, headers }, context);
-      if (response.status !== 401 || renewed || credentials.user === undefined) return response;
+      if (response.status !== 401 || renewed || !this.#tokens.canRenew) return response;
       await response.discard();
-      context.log("info", `${this.#options.archive}: the access token was refused; logging in again`);
-      if (this.#token?.text === token) this.#token = null;
+      context.log("info", `${archive}: the access token was refused; logging in again`);
+      this.#tokens.refused(token);
     }
-  }
-
-  async #accessToken(context: Context): Promise<string> {
-    const { credentials } = this.#options;
-    if (credentials.token !== undefined) return credentials.token;
-    if (this.#token && context.clock.monotonicMs() < this.#token.renewAtMs) return this.#token.text;
-    // One login for all requests that wait for it.
-    this.#login ??= this.#logIn(context).finally(() => {
-      this.#login = null;
-    });
-    return this.#login;
-  }
-
-  /** KeycloakGetToken.java: a form; the reply is Keycloak's own. */
-  async #logIn(context: Context): Promise<string> {
-    const { credentials, archive, http, redactor } = this.#options;
-    const body = new URLSearchParams({
-      grant_type: "password",
-      username: credentials.user ?? "",
-      password: credentials.password ?? "",
-      client_id: "NBIA",
-    }).toString();
-    const response = await http.request(
-      {
-        method: "POST",
-        url: new URL(`${this.#base}/oauth/token`),
-        headers: { "content-type": "application/x-www-form-urlencoded" },
-        body,
-        firstByteTimeoutMs: firstByteTimeoutMs(0),
-      },
-      context,
-    );
-    const failure = statusError(response, context);
-    if (failure) {
-      await response.discard();
-      throw failure;
-    }
-    const text = await response.text(TEXT_LIMIT_BYTES);
-    if (response.status !== 200) {
-      throw new RunError(
-        "access-login",
-        `${archive} refused the login of user ${credentials.user} (HTTP ${response.status})`,
-      );
-    }
-    let reply: unknown;
-    try {
-      reply = JSON.parse(text);
-    } catch (cause) {
-      throw new RunError("archive-reply", `${archive}: the answer to the login is not JSON`, {
-        cause: cause instanceof Error ? cause.name : cause,
-      });
-    }
-    if (
-      typeof reply !== "object" ||
-      reply === null ||
-      !("access_token" in reply) ||
-      typeof reply.access_token !== "string"
-    ) {
-      throw new RunError("archive-reply", `${archive}: the answer to the login holds no access token`);
-    }
-    redactor.add(reply.access_token);
-    const lifeSeconds =
-      "expires_in" in reply && typeof reply.expires_in === "number" ? reply.expires_in : 300;
-    this.#token = {
-      text: reply.access_token,
-      renewAtMs: context.clock.monotonicMs() + lifeSeconds * 1000 * RENEW_AT,
-    };
-    return reply.access_token;
   }
 
   async #expectOk(response: HttpResponse, context: Context): Promise<void> {
