@@ -42,6 +42,11 @@ const systemPrograms = [
   ["munged", "munge"],
   ["chromium", "chromium"],
   ["Orthanc", "orthanc"],
+  ["zsh", "zsh"],
+  ["fish", "fish"],
+  ["busybox", "busybox-static"],
+  ["modulecmd", "environment-modules"],
+  ["buildah", "buildah"],
 ];
 
 /**

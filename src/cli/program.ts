@@ -75,6 +75,12 @@ export const COMMANDS: readonly Entry[] = [
     group: MORE,
     load: () => import("./commands/demo.ts"),
   },
+  {
+    name: "completion",
+    summary: "print the completion script of a shell",
+    group: MORE,
+    load: () => import("./commands/completion.ts"),
+  },
 ];
 
 const ABOUT = `Gets research imaging data from the archives that hold it, and proves every file.

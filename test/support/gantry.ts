@@ -7,7 +7,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll } from "vitest";
 import {
@@ -32,6 +32,12 @@ export const testData: string | null =
   [process.env.GANTRY_TEST_DATA, join(root, "..", "shared", "data")].find(
     (path) => path !== undefined && path !== "" && existsSync(path),
   ) ?? null;
+
+/** Is this program on the path, or where a system keeps its own? For suites that are skipped without it. */
+export function has(program: string): boolean {
+  const folders = [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin", "/sbin"];
+  return folders.some((folder) => folder !== "" && existsSync(join(folder, program)));
+}
 
 const cleanups: (() => Promise<void>)[] = [];
 /** Runs after the suites of this file, last one first. */
