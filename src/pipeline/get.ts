@@ -18,6 +18,7 @@ import { ReceiptWriter, readItemStates } from "../state/receipts.ts";
 import { beginRun, newRunId, type RunHandle } from "../state/runs.ts";
 import {
   currentSelections,
+  proveSelections,
   readExpected,
   readSelections,
   type SelectionFile,
@@ -232,8 +233,10 @@ class GetRun {
 
   async #openKnown(): Promise<StateFolder | null> {
     const state = await openStateFolder(this.#dir);
+    const selections = state ? await readSelections(state) : [];
+    await proveSelections(selections, this.#context.signal);
     // A first run that was ended while it listed leaves a folder that was asked for nothing yet.
-    if (this.#words.length === 0 && (!state || (await readSelections(state)).length === 0)) {
+    if (this.#words.length === 0 && selections.length === 0) {
       throw new RunError("folder-unknown", `nothing was ever asked for in ${this.#dir}`, {
         hint: "name what to get, for example: gantry get tcia:COLLECTION -o DIR",
       });

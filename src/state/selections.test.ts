@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, truncate } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import fc from "fast-check";
@@ -10,6 +10,7 @@ import type { Request } from "../model/selection.ts";
 import {
   currentSelections,
   newestFirst,
+  proveSelections,
   readExpected,
   readItems,
   readSelections,
@@ -71,6 +72,17 @@ describe("selections of a folder", () => {
     await expect(gather(readItems(path))).rejects.toMatchObject({
       code: "bad-selection",
       message: `${path}:3: the line is damaged`,
+    });
+  });
+
+  it("a file whose content does not fit its name is refused, one that fits is not", async () => {
+    const { path } = await write("a", [item("x"), item("y")]);
+    await proveSelections(await readSelections(state));
+    const text = await readFile(path, "utf8");
+    await writeFile(path, text.replace('"bytes":10', '"bytes":11'));
+    await expect(readSelections(state).then(proveSelections)).rejects.toMatchObject({
+      code: "bad-selection",
+      message: expect.stringContaining(path),
     });
   });
 

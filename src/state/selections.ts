@@ -44,6 +44,32 @@ export async function readSelectionHeader(path: string): Promise<SelectionHeader
   return parseSelectionHeader("", path);
 }
 
+/**
+ * Hashes every file, about a second for each gigabyte: before anything is decided from them, not for a glance.
+ * Throws `bad-selection` for one whose content does not fit its name, so that it was changed or damaged.
+ */
+export async function proveSelections(
+  selections: readonly SelectionFile[],
+  signal?: AbortSignal,
+): Promise<void> {
+  for (const { digest, path } of selections) {
+    const hash = createHash("sha256");
+    await onDisk({ operation: "read", path }, async () => {
+      const chunks: AsyncIterable<Buffer> = createReadStream(path, { highWaterMark: 1 << 20 });
+      for await (const chunk of chunks) {
+        signal?.throwIfAborted();
+        hash.update(chunk);
+      }
+    });
+    if (hash.digest("hex") === digest) continue;
+    throw new RunError(
+      "bad-selection",
+      `${path}: the content does not fit the digest in its name, so it was changed or damaged`,
+      { at: { path }, hint: "move the file away, and ask again for what it named" },
+    );
+  }
+}
+
 /** Those that no other selection replaces: their union is what is expected in the folder. */
 export function currentSelections(all: readonly SelectionFile[]): SelectionFile[] {
   const replaced = new Set(all.flatMap((selection) => selection.header.replaces));

@@ -1,3 +1,5 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import { readStatus } from "../../src/index.ts";
 import { smallArchive } from "../support/dataset.ts";
@@ -47,6 +49,26 @@ describe("several selections in one folder", () => {
     await stage.get(["tcia:LUNG CT"], { dir: fresh });
     expect(await hashTree(dir)).toEqual(await hashTree(fresh));
   });
+
+  it.each(["the rest of it", "something else", "everything, dry"])(
+    "one that somebody changed is not believed, whatever is asked for: %s",
+    async (what) => {
+      await get(["tcia:LUNG CT/P1"]);
+      const [name = ""] = await selections();
+      const path = join(dir, name);
+      const lines = (await readFile(path, "utf8")).trimEnd().split("\n");
+      await writeFile(path, `${lines.slice(0, -1).join("\n")}\n`);
+      const before = await hashTree(dir);
+      const { summary } = await get(what === "something else" ? ["tcia:LUNG CT/P2"] : [], {
+        dryRun: what === "everything, dry",
+      });
+      expect(summary).toMatchObject({ exit: 2, error: { code: "bad-selection" } });
+      expect(summary.error?.message).toContain(path);
+      expect(fetched()).toEqual([]);
+      expect(await hashTree(dir)).toEqual(before);
+      expect(await selections()).toEqual([name]);
+    },
+  );
 
   it("a narrower one fetches nothing, removes nothing and does not forget the wider", async () => {
     await get(["tcia:LUNG CT"]);

@@ -47,13 +47,13 @@ describe("writeTable", () => {
 
   it("csv", async () => {
     expect(await write("csv")).toBe(
-      'name,bytes,note\n"a,b",27612345,"says ""hi"""\n<x>&\t|,5,\nGröße\u001b[2J,,"two\nlines"\n',
+      'name,bytes,note\n"a,b",27612345,"says ""hi"""\n<x>&\t|,5,\nGröße\\u{1b}[2J,,"two\nlines"\n',
     );
   });
 
   it("tsv", async () => {
     expect(await write("tsv")).toBe(
-      'name\tbytes\tnote\na,b\t27612345\tsays "hi"\n<x>&\\t|\t5\t\nGröße\u001b[2J\t\ttwo\\nlines\n',
+      'name\tbytes\tnote\na,b\t27612345\tsays "hi"\n<x>&\\t|\t5\t\nGröße\\u{1b}[2J\t\ttwo\\nlines\n',
     );
   });
 
@@ -76,6 +76,14 @@ describe("writeTable", () => {
     expect(text).toContain("<thead>\n<tr><th>name</th><th>bytes</th><th>note</th></tr>\n</thead>");
     expect(text).toContain("<tr><td>&lt;x&gt;&amp;\t|</td><td>5</td><td>(none)</td></tr>");
     expect(text.endsWith("</tbody>\n</table>\n</body>\n</html>\n")).toBe(true);
+  });
+
+  it.each(FORMATS)("%s gives no control or direction character of a name to a screen", async (format) => {
+    const name = "a\u001b[2Jb\u009b31mc\u202ed\u2066e\u0000f";
+    const text = await write(format, {}, [{ name, bytes: 1, note: null }]);
+    expect(text).not.toMatch(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/u);
+    if (format === "json") expect(JSON.parse(text)).toEqual([{ name, bytes: 1, note: null }]);
+    if (format === "jsonl") expect(JSON.parse(text)).toEqual({ name, bytes: 1, note: null });
   });
 
   it("md", async () => {

@@ -5,7 +5,7 @@
 import { type Flag, UsageError } from "../command.ts";
 import { hasColour, type Io, isScreen } from "../io.ts";
 import type { Listing, Row, Value } from "../library.ts";
-import { columnsOf, cutTo, padTo, shown, sized } from "./wording.ts";
+import { CONTROL, columnsOf, cutTo, padTo, shown, sized } from "./wording.ts";
 import { createWriter, type Writer } from "./writer.ts";
 
 export const FORMATS = ["table", "json", "jsonl", "csv", "tsv", "xml", "html", "md"] as const;
@@ -78,8 +78,12 @@ function chooseColumns(all: readonly string[], fields: readonly string[] | undef
 type Form = (writer: Writer, columns: readonly string[], rows: AsyncIterable<Row>, io: Io) => Promise<void>;
 
 const valueIn = (row: Row, column: string): Value => row[column] ?? null;
+/** Control and direction characters are written as escapes, which a parser turns back. */
 const flat = (columns: readonly string[], row: Row): string =>
-  JSON.stringify(Object.fromEntries(columns.map((column) => [column, valueIn(row, column)])));
+  JSON.stringify(Object.fromEntries(columns.map((column) => [column, valueIn(row, column)]))).replace(
+    CONTROL,
+    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 
 const asJson: Form = async (writer, columns, rows) => {
   let before = "[\n";
@@ -94,9 +98,12 @@ const asJsonLines: Form = async (writer, columns, rows) => {
   for await (const row of rows) await writer.write(`${flat(columns, row)}\n`);
 };
 
+/** Control and direction characters of a name are spelt out as in a table; tabs and line ends are the form's own. */
+const plain = (text: string): string => text.replace(/[^\t\r\n]+/g, shown);
+
 /** RFC 4180, with line feeds; Excel and pandas read it. */
 const csvField = (value: Value): string => {
-  const text = value === null ? "" : String(value);
+  const text = value === null ? "" : plain(String(value));
   return /[",\r\n]|^\s|\s$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 };
 
@@ -110,7 +117,7 @@ const asCsv: Form = async (writer, columns, rows) => {
 /** Tabs and line ends inside a value are escaped as `\t`, `\n`, `\r`, and `\` as `\\` (IANA text/tab-separated-values has no quotes). */
 const TSV_ESCAPES: Readonly<Record<string, string>> = { "\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r" };
 const tsvField = (value: Value): string =>
-  value === null ? "" : String(value).replace(/[\\\t\n\r]/g, (c) => TSV_ESCAPES[c]!);
+  value === null ? "" : shown(String(value).replace(/[\\\t\n\r]/g, (c) => TSV_ESCAPES[c]!));
 
 const asTsv: Form = async (writer, columns, rows) => {
   await writer.write(`${columns.map(tsvField).join("\t")}\n`);
@@ -133,13 +140,17 @@ const markup = (text: string): string =>
     .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, "\ufffd")
     .replace(/[&<>"']/g, (c) => ENTITIES[c]!);
 
+/** The other control characters and the direction marks are allowed as references. */
+const xmlText = (text: string): string =>
+  markup(text).replace(CONTROL, (c) => (/[\t\r\n]/.test(c) ? c : `&#x${c.charCodeAt(0).toString(16)};`));
+
 const asXml: Form = async (writer, columns, rows) => {
   await writer.write('<?xml version="1.0" encoding="UTF-8"?>\n<rows>\n');
   for await (const row of rows) {
     const fields = columns.map((column) => {
       const value = valueIn(row, column);
-      const name = `<field name="${markup(column)}"`;
-      return value === null ? `${name} null="true"/>` : `${name}>${markup(String(value))}</field>`;
+      const name = `<field name="${xmlText(column)}"`;
+      return value === null ? `${name} null="true"/>` : `${name}>${xmlText(String(value))}</field>`;
     });
     await writer.write(`  <row>${fields.join("")}</row>\n`);
   }
@@ -150,7 +161,7 @@ const NONE = "(none)";
 
 const asHtml: Form = async (writer, columns, rows) => {
   const cells = (tag: string, texts: readonly string[]): string =>
-    `<tr>${texts.map((text) => `<${tag}>${markup(text)}</${tag}>`).join("")}</tr>\n`;
+    `<tr>${texts.map((text) => `<${tag}>${markup(plain(text))}</${tag}>`).join("")}</tr>\n`;
   await writer.write(
     `<!DOCTYPE html>\n<html>\n<head><meta charset="utf-8"><title>gantry</title></head>\n<body>\n<table>\n<thead>\n${cells("th", columns)}</thead>\n<tbody>\n`,
   );

@@ -58,7 +58,8 @@ export function nounOfAll(items: Iterable<string>): string {
   return nouns.size === 1 ? [...nouns][0]! : "item";
 }
 
-const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
+/** Control characters, and those that turn the direction of a text. */
+export const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
 
 /** A name from outside for the screen: characters that could move the cursor or turn the text are spelt out. */
 export const shown = (text: string): string =>

@@ -2,6 +2,7 @@
  * `metadata.csv` and `COLLECTION/LICENSE` as the official Java retriever 4.4.1 leaves them
  * (software/nbia-download-manager, DataRetrieverCLI.java), so that existing scripts go on working.
  */
+import { displayName } from "../../model/safe-path.ts";
 import type { Companion, HeldItem } from "../source.ts";
 import { plainDescription } from "./map.ts";
 import { SOP_CLASS_NAMES } from "./sop-classes.ts";
@@ -56,7 +57,7 @@ function metadataRow({ item, place, files, bytes, facts, storedAt }: HeldItem): 
     `./${place}`,
     storedAt,
   ]
-    .map((value) => String(value ?? "").replace(/[,\r\n]/gu, " "))
+    .map((value) => displayName(String(value ?? "").replace(/[,\r\n]/gu, " ")))
     .join(",");
 }
 
@@ -75,6 +76,7 @@ export function humanSize(bytes: number): string {
 
 async function* license(collection: string, licences: readonly string[]): AsyncGenerator<string> {
   const names = licences.length === 0 ? "Not Specified (Not Specified)" : licences.join(" and ");
-  yield `License\n\nThe images of the collection ${collection} are covered by the licence ${names}. `;
+  const subject = displayName(`collection ${collection} are covered by the licence ${names}`);
+  yield `License\n\nThe images of the ${subject}. `;
   yield "By downloading them you agree to abide by its terms.\n";
 }
