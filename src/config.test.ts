@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { configPath, readArchives, readSecrets } from "./config.ts";
+import { configPath, readArchives } from "./config.ts";
 
 const home = mkdtempSync(join(tmpdir(), "gantry-config-"));
 afterAll(() => rmSync(home, { recursive: true, force: true }));
@@ -45,14 +45,10 @@ describe("configuration", () => {
     expect(configPath({ HOME: "/h" })).toBe("/h/.config/gantry/config.toml");
   });
 
-  it("secrets are those of the archive's own name", () => {
-    expect(
-      readSecrets("my-own", { GANTRY_MY_OWN_USER: "u", GANTRY_MY_OWN_PASSWORD: "p", GANTRY_TCIA_TOKEN: "t" }),
-    ).toEqual({ user: "u", password: "p" });
-    expect(readSecrets("tcia", { GANTRY_TCIA_TOKEN: "t" })).toEqual({ token: "t" });
-    expect(readSecrets("tcia", {})).toEqual({});
-    expect(() => readSecrets("tcia", { GANTRY_TCIA_USER: "u" })).toThrow(
-      expect.objectContaining({ code: "access-login" }),
+  it("a setting that does not exist is named, and so is a file that can't be read", () => {
+    expect(() => readArchives(withConfig("jobs = 3\n[archive.x]\nkind = 'nbia'"))).toThrow(
+      /"jobs", "archive"/u,
     );
+    expect(() => readArchives({ HOME: home, GANTRY_CONFIG: home })).toThrow(/can't be read: it is a folder/u);
   });
 });

@@ -1,5 +1,5 @@
-/** Configured archives and credentials: the built-in names, the site's file, the user's file, the environment. */
-import { existsSync, readFileSync } from "node:fs";
+/** Configured archives: the built-in names, the site's file, the user's file. */
+import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { parse } from "smol-toml";
@@ -13,21 +13,28 @@ export interface ArchiveConfig {
   readonly url: string;
   /** What else the kind wants to know, e.g. `api` of an NBIA; see `SourceKind.settings`. */
   readonly settings: Readonly<Record<string, string>>;
-}
-
-export interface Secrets {
-  readonly user?: string;
-  readonly password?: string;
-  readonly token?: string;
-  readonly apiKey?: string;
+  /** `built-in`, or the path of the file that says so. */
+  readonly from: string;
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Hosts: CBIIT/NBIA-TCIA nbia-api.yaml (2025-11-22); NLST has a server of its own (kirbyju/tcia_utils#21). */
 const BUILT_IN: readonly ArchiveConfig[] = [
-  { name: "tcia", kind: "nbia", url: "https://nbia.cancerimagingarchive.net/nbia-api", settings: {} },
-  { name: "nlst", kind: "nbia", url: "https://nlst.cancerimagingarchive.net/nbia-api", settings: {} },
+  {
+    name: "tcia",
+    kind: "nbia",
+    url: "https://nbia.cancerimagingarchive.net/nbia-api",
+    settings: {},
+    from: "built-in",
+  },
+  {
+    name: "nlst",
+    kind: "nbia",
+    url: "https://nlst.cancerimagingarchive.net/nbia-api",
+    settings: {},
+    from: "built-in",
+  },
 ];
 
 const SITE_FILE = "/etc/xdg/gantry/config.toml";
@@ -61,30 +68,69 @@ export function configPath(environment: Environment): string {
 export function readArchives(environment: Environment): ReadonlyMap<string, ArchiveConfig> {
   const archives = new Map(BUILT_IN.map((archive) => [archive.name, archive]));
   for (const path of [SITE_FILE, configPath(environment)]) {
-    if (!existsSync(path)) {
-      if (path === environment.GANTRY_CONFIG)
-        throw new RunError("usage", `GANTRY_CONFIG names ${path}, which does not exist`);
-      continue;
+    const text = readText(path);
+    if (text === null && path === environment.GANTRY_CONFIG) {
+      throw new RunError("usage", `GANTRY_CONFIG names ${path}, which does not exist`);
     }
-    for (const [name, { kind, url, ...settings }] of Object.entries(readFile(path).archives ?? {})) {
-      if (!/^[a-z][a-z0-9-]+$/u.test(name)) {
-        throw new RunError("usage", `${path}: ${JSON.stringify(name)} can't name an archive`, {
-          hint: "use small letters, digits and dashes",
-        });
-      }
-      archives.set(name, { name, kind, url, settings });
-    }
+    for (const archive of parseConfig(text ?? "", path)) archives.set(archive.name, archive);
   }
   return archives;
 }
 
-function readFile(path: string): v.InferOutput<typeof ConfigFile> {
-  let parsed: unknown;
+/** The archive that gantry itself knows by this name. */
+export function builtInArchive(name: string): ArchiveConfig | undefined {
+  return BUILT_IN.find((archive) => archive.name === name);
+}
+
+/** Throws `usage` for a name that no address could begin with. */
+export function checkArchiveName(name: string, where: string): void {
+  if (/^[a-z][a-z0-9-]+$/u.test(name)) return;
+  throw new RunError("usage", `${where}${JSON.stringify(name)} can't name an archive`, {
+    hint: "use two or more small letters, digits and dashes, a letter first",
+  });
+}
+
+/** The text of a configuration file; null when there is none. Throws `usage` when it can't be read. */
+export function readText(path: string): string | null {
   try {
-    parsed = parse(readFileSync(path, "utf8"));
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? "";
+    if (code === "ENOENT" || code === "ENOTDIR") return null;
+    const why = { EACCES: "permission denied", EISDIR: "it is a folder" }[code] ?? code;
+    throw new RunError("usage", `${path} can't be read: ${why}`, {
+      hint: "the configuration is looked for there; make the file readable, or name another in GANTRY_CONFIG",
+    });
+  }
+}
+
+/** The archives of a configuration file's text, in its order. Throws `usage`; `path` is for its message. */
+export function parseConfig(text: string, path: string): ArchiveConfig[] {
+  const found: ArchiveConfig[] = [];
+  for (const [name, { kind, url, ...settings }] of Object.entries(parseFile(text, path).archives ?? {})) {
+    checkArchiveName(name, `${path}: `);
+    found.push({ name, kind, url, settings, from: path });
+  }
+  return found;
+}
+
+function parseFile(text: string, path: string): v.InferOutput<typeof ConfigFile> {
+  let parsed: Record<string, unknown>;
+  try {
+    parsed = parse(text);
   } catch (error) {
     const line = error instanceof Error ? error.message.split("\n")[0] : "unreadable";
     throw new RunError("usage", `${path} can't be read as TOML: ${line}`);
+  }
+  const unknown = Object.keys(parsed).filter((key) => !(key in ConfigFile.entries));
+  if (unknown.length > 0) {
+    throw new RunError(
+      "usage",
+      `${path}: there is no setting ${unknown.map((key) => JSON.stringify(key)).join(", ")}`,
+      {
+        hint: `known are ${Object.keys(ConfigFile.entries).join(", ")}; an archive stands below [archives.NAME]`,
+      },
+    );
   }
   const result = v.safeParse(ConfigFile, parsed);
   if (!result.success) {
@@ -92,26 +138,6 @@ function readFile(path: string): v.InferOutput<typeof ConfigFile> {
     throw new RunError("usage", `${path}: ${v.getDotPath(issue) ?? "the file"}: ${issue.message}`);
   }
   return result.output;
-}
-
-/** `GANTRY_<NAME>_USER`, `_PASSWORD`, `_TOKEN`, `_API_KEY`, the name in capitals with `-` as `_`. */
-export function readSecrets(name: string, environment: Environment): Secrets {
-  const prefix = `GANTRY_${name.toUpperCase().replaceAll("-", "_")}_`;
-  const user = environment[`${prefix}USER`];
-  const password = environment[`${prefix}PASSWORD`];
-  const token = environment[`${prefix}TOKEN`];
-  const apiKey = environment[`${prefix}API_KEY`];
-  if (user && !password && !token) {
-    throw new RunError("access-login", `${prefix}USER is set, but ${prefix}PASSWORD is not`, {
-      hint: `set ${prefix}PASSWORD in the environment`,
-    });
-  }
-  return {
-    ...(user ? { user } : {}),
-    ...(password ? { password } : {}),
-    ...(token ? { token } : {}),
-    ...(apiKey ? { apiKey } : {}),
-  };
 }
 
 /** Built-in names of archive kinds that later versions bring, so that the message can say so. */

@@ -6,7 +6,8 @@
  * whose reason should be a `RunError` `interrupted` or `terminated`.
  */
 import { extname } from "node:path";
-import { type ArchiveConfig, type Environment, LATER_ARCHIVES, readArchives, readSecrets } from "./config.ts";
+import { readSecrets } from "./accounts/secrets.ts";
+import { type ArchiveConfig, type Environment, LATER_ARCHIVES, readArchives } from "./config.ts";
 import { RunError } from "./errors.ts";
 import { type Context, type Log, systemClock } from "./lib/context.ts";
 import { createRateLimiter } from "./lib/limiter.ts";
@@ -33,6 +34,7 @@ export type { ArchiveConfig } from "./config.ts";
 export { ERROR_TABLE, type ErrorCode, RunError } from "./errors.ts";
 export type { Context, Log, LogLevel } from "./lib/context.ts";
 export { systemClock } from "./lib/context.ts";
+export { makeFolder } from "./lib/durable-file.ts";
 export { parseDuration, parseRate } from "./lib/limiter.ts";
 export { createRedactor, type Redactor } from "./lib/redact.ts";
 export { nearMatches } from "./model/address.ts";
@@ -354,7 +356,7 @@ async function openSource(
       },
     );
   }
-  const secrets = readSecrets(name, environment);
+  const secrets = readSecrets(config, environment);
   for (const secret of [secrets.password, secrets.token, secrets.apiKey]) if (secret) redactor.add(secret);
   const kind = await load();
   checkSettings(config, kind);

@@ -70,6 +70,7 @@ function allowed({ from, form }: Import): readonly string[] | null {
       ...base,
       "config.ts",
       "version.ts",
+      "accounts/",
       "state/",
       "checksums/",
       "transports/",
@@ -84,6 +85,8 @@ function allowed({ from, form }: Import): readonly string[] | null {
       return [];
     case "config.ts":
       return base;
+    case "accounts":
+      return [...base, "config.ts", "accounts/"];
     case "model":
     case "lib":
       return base;

@@ -50,6 +50,9 @@ describe("system", () => {
     expect(await system.listFiles(`${folder}/`, ".dcm")).toEqual(["b/1.dcm", "b/2.dcm"]);
     expect(await system.isEmpty(folder)).toBe(false);
     expect(await system.isEmpty(join(folder, "a.txt"))).toBe(false);
+    expect(await system.isFile(join(folder, "a.txt"))).toBe(true);
+    expect(await system.isFile(folder)).toBe(false);
+    expect(await system.isFile(join(folder, "none"))).toBe(false);
     expect(await system.readTail(join(dir, "none"), 3)).toBe("");
   });
 });

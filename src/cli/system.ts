@@ -1,7 +1,7 @@
 /** Files and processes for the few commands that need them besides the library: detach, sandbox, demo. */
 import { spawn } from "node:child_process";
 import { createReadStream } from "node:fs";
-import { chmod, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { constants, tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { createInterface } from "node:readline";
@@ -25,6 +25,7 @@ export interface System {
   /** Paths of the data files below a folder that end so, relative to it, sorted. */
   listFiles(dir: string, ending: string): Promise<string[]>;
   remove(path: string): Promise<void>;
+  isFile(path: string): Promise<boolean>;
   /** True as well when there is no such folder. */
   isEmpty(dir: string): Promise<boolean>;
   /** Runs a program on this terminal. */
@@ -86,6 +87,11 @@ export const system: System = {
       .filter((path) => !path.startsWith(".gantry"))
       .sort();
   },
+  isFile: (path) =>
+    stat(path).then(
+      (facts) => facts.isFile(),
+      () => false,
+    ),
   async isEmpty(dir) {
     try {
       return (await readdir(dir)).length === 0;
@@ -112,7 +118,9 @@ export const system: System = {
   },
   async detach(command, { log, cwd, env }) {
     const [program = "", ...args] = command;
-    await mkdir(dirname(log), { recursive: true });
+    // Node's recursive mkdir never ends where a folder takes no children, as below /proc.
+    const { makeFolder } = await import("../index.ts");
+    await makeFolder(dirname(log));
     const file = await open(log, "a");
     try {
       // Its own session (setsid), so that no hang-up of this terminal reaches it.

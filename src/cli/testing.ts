@@ -70,7 +70,7 @@ export function fakeIo(options: FakeIoOptions = {}): FakeIo {
       ms += time;
     },
     library: async () => (options.library ?? {}) as Library,
-    system: async () => (options.system ?? {}) as System,
+    system: async () => ({ isFile: async () => false, ...options.system }) as System,
     exits,
     signal: (signal) => handler?.(signal),
     pass: (time) => {

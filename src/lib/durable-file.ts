@@ -4,7 +4,7 @@
  */
 
 import { randomBytes } from "node:crypto";
-import type { Stats } from "node:fs";
+import { mkdirSync, type Stats, statSync } from "node:fs";
 import { type FileHandle, mkdir, open, rename, rm, stat, statfs } from "node:fs/promises";
 import { constants } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
@@ -132,6 +132,19 @@ async function makeMissing(path: string, mode: number): Promise<string | undefin
   const again = await make();
   if (again === "no parent") throw Object.assign(new Error("ENOENT: no such place"), { code: "ENOENT" });
   return first ?? (again === "made" ? path : undefined);
+}
+
+/** `makeFolder` for who can't wait. Throws the plain fs error. */
+export function makeFolderSync(path: string): void {
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    if (codeOf(error) === "ENOENT" && dirname(path) !== path) {
+      makeFolderSync(dirname(path));
+      // The parent is there now: a second ENOENT is of a place that takes no folders.
+      mkdirSync(path);
+    } else if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) throw error;
+  }
 }
 
 /**

@@ -2,11 +2,12 @@
  * The logs of a folder: two files a day. `gantry-DATE.log` says what happened, one line each; `gantry-DATE.debug.log`
  * says everything. Both are appended to, in whole lines, so that several runs and processes can share them.
  */
-import { appendFileSync, mkdirSync } from "node:fs";
+import { appendFileSync } from "node:fs";
 import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock, Log, LogLevel } from "../lib/context.ts";
 import { systemClock } from "../lib/context.ts";
+import { makeFolderSync } from "../lib/durable-file.ts";
 import { createRedactor } from "../lib/redact.ts";
 import type { RunEvent } from "./events.ts";
 
@@ -67,7 +68,7 @@ export async function openLogbook(options: LogbookOptions): Promise<Logbook> {
     );
   };
   const prepare = (): void => {
-    if (path === null && waiting.length > 0) mkdirSync(dir, { recursive: true });
+    if (path === null && waiting.length > 0) makeFolderSync(dir);
   };
   /** One append for each file: the kernel keeps appends of several processes apart. */
   const take = (): { file: string; text: string }[] => {

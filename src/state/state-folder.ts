@@ -5,7 +5,7 @@
  * selections are immutable, receipts have one writer a file, and the rest can be lost without harm.
  */
 import { randomBytes } from "node:crypto";
-import { lstat, readdir, readFile, rm, statfs } from "node:fs/promises";
+import { lstat, readdir, readFile, rm, stat, statfs } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { RunError } from "../errors.ts";
@@ -31,7 +31,7 @@ export interface StateFolder {
   path(...segments: string[]): string;
 }
 
-/** Opens a folder's state; null when the folder has none. Throws `folder-newer`, `disk-…`. */
+/** Opens a folder's state; null when the folder has none. Throws `usage` for a file, `folder-newer`, `disk-…`. */
 export async function openStateFolder(dir: string): Promise<StateFolder | null> {
   const target = resolve(dir);
   const file = join(target, ".gantry", "folder.json");
@@ -39,11 +39,11 @@ export async function openStateFolder(dir: string): Promise<StateFolder | null> 
   try {
     text = await readFile(file, "utf8");
   } catch (error) {
-    if (
-      (error as NodeJS.ErrnoException).code === "ENOENT" ||
-      (error as NodeJS.ErrnoException).code === "ENOTDIR"
-    )
-      return null;
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOTDIR" && (await stat(target).catch(() => null))?.isFile()) {
+      throw new RunError("usage", `${target} is a file, and a folder is needed`, { hint: "name a folder" });
+    }
+    if (code === "ENOENT" || code === "ENOTDIR") return null;
     return onDisk({ operation: "read", path: file }, () => Promise.reject(error));
   }
   const header = checkHeader(text, FOLDER_KIND, FOLDER_VERSION, file);

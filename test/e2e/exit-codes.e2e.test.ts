@@ -155,6 +155,34 @@ describe("what a get answers", () => {
     expect(await hashTree(dir)).toEqual(before);
   });
 
+  it("a file where a folder is needed, and a stall time of nothing, are 2 and harm nothing", async () => {
+    const file = join(await temporaryDir(), "plain");
+    await writeFile(file, "mine");
+    for (const more of [[], ["--dry-run"], ["--detach"]]) {
+      const result = await stage.run(["get", "tcia:", "-o", file, ...more]);
+      expect(result.code, result.stderr).toBe(2);
+      expect(result.stderr).toMatch(/is a file/u);
+    }
+    expect(await readFile(file, "utf8")).toBe("mine");
+    for (const time of ["0", "0s", "0.0"]) {
+      const result = await get("tcia:", "--stall-timeout", time);
+      expect(result.code, result.stderr).toBe(2);
+      expect(result.stderr).toContain("--stall-timeout");
+    }
+    expect(await listAll(dir)).toEqual([]);
+  });
+
+  it.runIf(process.platform === "linux")(
+    "a place that takes no folders ends a background run and a log, and hangs neither",
+    async () => {
+      const detached = await stage.run(["get", "tcia:", "-o", "/proc/gantry/x", "--detach"]);
+      expect(detached.code, detached.stderr).toBe(7);
+      const logged = await get("tcia:Brain MR", "--log-dir", "/proc/gantry/logs");
+      expect(logged.code, logged.stderr).toBe(0);
+      expect(logged.stderr).toContain("/proc/gantry/logs can't be written");
+    },
+  );
+
   it("a full answer to find, ls and values leaves the code 0, also when it is empty", async () => {
     const empty = await stage.run(["find", "tcia:LUNG CT", "--modality", "MR", "--format", "json"]);
     expect(empty).toMatchObject({ code: 0 });

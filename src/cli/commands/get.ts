@@ -244,12 +244,16 @@ function readSettings(flags: Flags, library: Library) {
   return {
     bandwidth: flags.bandwidth === undefined ? undefined : library.parseRate(flags.bandwidth),
     retries: flags.retries,
-    stallTimeoutMs:
-      flags.stallTimeout === undefined
-        ? undefined
-        : library.parseDuration(flags.stallTimeout, { bareUnit: "s" }),
+    stallTimeoutMs: flags.stallTimeout === undefined ? undefined : readStall(flags.stallTimeout, library),
     notifyEveryMs: flags.notifyEvery === undefined ? undefined : library.parseDuration(flags.notifyEvery),
   };
+}
+
+function readStall(text: string, library: Library): number {
+  const ms = library.parseDuration(text, { bareUnit: "s" });
+  // Zero would mean for ever to the HTTP client, and no pause at all to whoever types it.
+  if (ms === 0) throw new UsageError("--stall-timeout must be longer than 0", "write it as in 60 or 5m");
+  return ms;
 }
 
 const ARCHIVE_FILE = /\.(tar|tar\.(zst|xz|gz|bz2)|tgz|txz|tzst|zip)$/i;
@@ -328,6 +332,9 @@ async function detach(call: Call<Flags>, running: Running, dir: string): Promise
     );
   }
   const system = await io.system();
+  if (await system.isFile(dir)) {
+    throw new UsageError(`-o names a folder, and ${dir} is a file`, "name a folder");
+  }
   const stamp = io.now().toISOString().slice(0, 19).replaceAll(":", "");
   const log = `${call.flags.logDir ?? `${dir}/.gantry/logs`}/detached-${stamp}Z.log`;
   const child = await system.detach([...io.program, ...detachedArguments(call, dir)], {
