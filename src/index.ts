@@ -15,10 +15,18 @@ import { createRedactor, type Redactor } from "./lib/redact.ts";
 import { RetryLoop } from "./lib/retry.ts";
 import { nearMatches, parseTarget } from "./model/address.ts";
 import type { Item, Row } from "./model/item.ts";
-import type { Filters } from "./model/query.ts";
+import { type Filters, NO_FILTERS } from "./model/query.ts";
+import type { Request } from "./model/selection.ts";
 import { type AskContext, readAsk } from "./pipeline/asks.ts";
 import { type GetOptions, get, type Run, type RunEnvironment } from "./pipeline/get.ts";
-import { levelTotals, valuesOf } from "./pipeline/questions.ts";
+import {
+  columnsOfLevel,
+  type LevelOptions,
+  levelRows,
+  readLevel,
+  summaryOfLevel,
+} from "./pipeline/levels.ts";
+import { checkField, levelTotals, tagRows, valuesOf } from "./pipeline/questions.ts";
 import { resolveQueries } from "./pipeline/select.ts";
 import { type VerifyRun, verify as verifyFolder } from "./pipeline/verify.ts";
 import { createFolderSink } from "./sinks/folder.ts";
@@ -84,6 +92,17 @@ export interface Listing {
   readonly rows: AsyncIterable<Row>;
 }
 
+export interface FindOptions {
+  readonly filters: Filters;
+  /** A level of the archive's tree that rows are of; default: the items'. */
+  readonly level?: string;
+  /** True: one row with the totals of what matches. */
+  readonly count?: boolean;
+  readonly skipBad?: boolean;
+  readonly save?: string;
+  readonly warn?: (sentence: string) => void;
+}
+
 export interface Gantry {
   /**
    * One level of an archive's tree below each path. `recursive`: all items below. `long`: with the number of
@@ -93,11 +112,12 @@ export interface Gantry {
     words: readonly string[],
     options: { recursive: boolean; long: boolean; filters: Filters },
   ): Promise<Listing>;
-  /** Items that match, sorted by id. `save`: also write them as a selection file (`.jsonl`) that `get` takes. */
-  find(
-    words: readonly string[],
-    options: { filters: Filters; skipBad?: boolean; save?: string; warn?: (sentence: string) => void },
-  ): Promise<Listing & { savedTo?: string }>;
+  /**
+   * Items that match, sorted by id; with `level` the patients, studies, images … of what matches, sorted by their
+   * place (`limit` then counts those), with `count` one row of totals. `save`: also write them as a selection file (`.jsonl`) that `get` takes. */
+  find(words: readonly string[], options: FindOptions): Promise<Listing & { savedTo?: string }>;
+  /** The elements of the first image of the first series that the words name, or of one image. */
+  tags(words: readonly string[]): Promise<Listing>;
   /** The values of a field among what matches, with the number of patients that have each. */
   values(words: readonly string[], field: string, options: { filters: Filters }): Promise<Listing>;
   /** Downloads, proves, resumes. No words: everything that was ever asked for in the folder. */
@@ -237,10 +257,8 @@ class OpenGantry implements Gantry {
     return { columns: peeked.columns, rows: peeked.rows, ...summaryOf(source, peeked.columns) };
   }
 
-  async find(
-    words: readonly string[],
-    options: { filters: Filters; skipBad?: boolean; save?: string; warn?: (sentence: string) => void },
-  ): Promise<Listing & { savedTo?: string }> {
+  async find(words: readonly string[], options: FindOptions): Promise<Listing & { savedTo?: string }> {
+    if (options.level !== undefined || options.count === true) return this.#findLevel(words, options);
     const ask = await readAsk(
       words,
       options.filters,
@@ -276,22 +294,22 @@ class OpenGantry implements Gantry {
   }
 
   async values(words: readonly string[], field: string, options: { filters: Filters }): Promise<Listing> {
-    const target = parseTarget(words);
-    if (target.kind !== "archive")
-      throw new RunError("usage", "values are asked of an archive", {
-        hint: "for example: gantry values tcia: modality",
-      });
-    const source = await this.#run.source(target.archive);
-    const queries = await resolveQueries(source, target.paths, options.filters, this.#context);
+    const { source, items, request } = await this.#readQuestion(words, options);
+    checkField(field, source);
+    // Resolved by the question: one place of one archive can be asked of the archive itself.
+    const [path, more] = request.kind === "paths" ? request.paths : [];
+    const query = path && !more ? { path, filters: request.filters } : null;
     return {
       columns: ["value", "count"],
-      rows: valuesOf(
-        source,
-        field,
-        queries,
-        { complete: false, folder: this.#context.temporary },
-        this.#context,
-      ),
+      rows: valuesOf(source, field, query, items, this.#levelOptions({}, null)),
+    };
+  }
+
+  async tags(words: readonly string[]): Promise<Listing> {
+    const { source, items } = await this.#readQuestion(words, { filters: NO_FILTERS });
+    return {
+      columns: ["element", "name", "data"],
+      rows: tagRows(source, items(), this.#levelOptions({}, null)),
     };
   }
 
@@ -305,6 +323,54 @@ class OpenGantry implements Gantry {
 
   async close(): Promise<void> {
     await this.#close();
+  }
+
+  /** Rows of a level above or below the items', or totals. */
+  async #findLevel(words: readonly string[], options: FindOptions): Promise<Listing> {
+    const { filters, count = false } = options;
+    if (options.save !== undefined || (count && options.level !== undefined)) {
+      throw new RunError("usage", `${count ? "--count" : "--level"} shows rows that are no selection`, {
+        hint:
+          options.save === undefined
+            ? "ask for --level or for --count"
+            : "save the items that match: leave --level and --count out",
+      });
+    }
+    // A limit is one of rows, and not of the items that they are made of.
+    const { source, items } = await this.#readQuestion(words, {
+      ...options,
+      filters: { ...filters, limit: null },
+    });
+    const level = count ? "total" : readLevel(options.level ?? "", source);
+    if (level === null) {
+      const { level: _, ...rest } = options;
+      return this.find(words, rest);
+    }
+    const columns = columnsOfLevel(source.capabilities, level);
+    const summary = summaryOfLevel(source.capabilities, level);
+    return {
+      columns,
+      ...(summary.length < columns.length ? { summary } : {}),
+      rows: levelRows(level, items(), this.#levelOptions(options, filters.limit)),
+    };
+  }
+
+  async #readQuestion(
+    words: readonly string[],
+    options: { filters: Filters; skipBad?: boolean; warn?: (sentence: string) => void },
+  ): Promise<{ source: Source; request: Request; items: () => AsyncIterable<Item> }> {
+    const { filters, skipBad = false } = options;
+    const { request, items } = await readAsk(words, filters, { skipBad }, this.#ask(options));
+    const source = await this.#run.source(
+      request.kind === "paths" ? request.archive : this.#run.defaultArchive,
+    );
+    return { source, request, items };
+  }
+
+  #levelOptions(options: { warn?: (sentence: string) => void }, limit: number | null): LevelOptions {
+    const { source } = this.#run;
+    const warn = options.warn ?? ((sentence: string) => this.#context.log("warn", sentence));
+    return { source, context: this.#context, limit, warn };
   }
 
   #ask(options: { warn?: (sentence: string) => void }): AskContext {

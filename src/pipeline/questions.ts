@@ -1,50 +1,111 @@
 /** Answers that are computed from items where an archive can't answer itself. */
 import { RunError } from "../errors.ts";
+import { ExternalSort } from "../lib/external-sort.ts";
 import { nearMatches } from "../model/address.ts";
-import type { Row, Value } from "../model/item.ts";
+import type { Item, Row, Value } from "../model/item.ts";
 import type { Query } from "../model/query.ts";
 import type { Source, SourceContext } from "../sources/source.ts";
 import { patientKey } from "./filter.ts";
-import { type SelectOptions, selectItems } from "./select.ts";
+import { type LevelOptions, levelRows, readLevel, shownItems } from "./levels.ts";
 
 /** Fields whose values archives fold to capitals when they list them (v4 does). */
 const FOLDED = new Set(["modality", "body-part", "manufacturer"]);
+/** Beside the sort of the selection, which has the usual share of memory. */
+const COUNT_MEMORY_BYTES = 8 * 1024 * 1024;
 
-/** Rows `{value, count}` sorted by value, count = patients. Throws `usage` for a field that the archive does not have. */
+/** Throws `usage` for a field that the archive does not have. */
+export function checkField(field: string, source: Source): void {
+  const { fields, patientFields } = source.capabilities;
+  const known = [...Object.keys(fields), ...Object.keys(patientFields ?? {})];
+  if (known.includes(field)) return;
+  const near = nearMatches(field, known);
+  throw new RunError("usage", `${source.archive} has no field ${JSON.stringify(field)}`, {
+    hint: near.length > 0 ? `did you mean ${near.join(" or ")}?` : `fields are ${known.join(", ")}`,
+  });
+}
+
+/**
+ * Rows `{value, count}` sorted by value, count = distinct patients. The archive answers itself where it can (one
+ * query, no filter that it does not take); else the items are counted.
+ */
 export async function* valuesOf(
   source: Source,
   field: string,
-  queries: readonly Query[],
-  options: SelectOptions,
-  context: SourceContext,
+  query: Query | null,
+  items: () => AsyncIterable<Item>,
+  options: LevelOptions,
 ): AsyncGenerator<Row> {
-  const column = source.capabilities.fields[field];
-  if (column === undefined) {
-    const fields = Object.keys(source.capabilities.fields);
-    const near = nearMatches(field, fields);
-    throw new RunError("usage", `${source.archive} has no field ${JSON.stringify(field)}`, {
-      hint: near.length > 0 ? `did you mean ${near.join(" or ")}?` : `fields are ${fields.join(", ")}`,
+  const { capabilities } = source;
+  const ready = query === null ? null : source.values(field, query, options.context);
+  const sorter = new ExternalSort({
+    folder: options.context.temporary,
+    memoryBytes: COUNT_MEMORY_BYTES,
+    unique: true,
+  });
+  const push = (value: Value, patient: string): Promise<void> =>
+    sorter.push(`${value ?? ""}\0${patient}`, JSON.stringify(value));
+  try {
+    if (ready) {
+      const counts = new Map<Value, number>();
+      for await (const { value, count } of ready) counts.set(value, Math.max(count, counts.get(value) ?? 0));
+      const order = (value: Value): string => (value === null ? "" : String(value));
+      for (const [value, count] of [...counts].sort(([a], [b]) => (order(a) < order(b) ? -1 : 1)))
+        yield { value, count };
+      return;
+    }
+    const column = capabilities.fields[field];
+    const patientColumn = capabilities.patientFields?.[field];
+    if (column !== undefined) {
+      for await (const item of shownItems(items(), options.warn)) {
+        const raw = item.labels[column] ?? null;
+        const value = typeof raw === "string" && FOLDED.has(field) ? raw.toUpperCase() : raw;
+        await push(value, patientKey(item.labels, capabilities));
+      }
+    } else if (patientColumn !== undefined) {
+      const patients = readLevel("patient", source);
+      if (!patients) return;
+      for await (const row of levelRows(patients, items(), options))
+        await push(row[patientColumn] ?? null, String(row.address));
+    }
+    let value: Value = null;
+    let count = 0;
+    for await (const line of sorter.sorted()) {
+      const next = JSON.parse(line) as Value;
+      if (next !== value && count > 0) {
+        yield { value, count };
+        count = 0;
+      }
+      value = next;
+      count += 1;
+    }
+    if (count > 0) yield { value, count };
+  } finally {
+    await sorter.close();
+  }
+}
+
+/** The elements of the first image of what matches. Throws `usage` when there is more than one item. */
+export async function* tagRows(
+  source: Source,
+  items: AsyncIterable<Item>,
+  { context, warn }: LevelOptions,
+): AsyncGenerator<Row> {
+  if (!source.tags) {
+    throw new RunError("usage", `${source.archive} holds no DICOM images that tags could be read of`);
+  }
+  const few: Item[] = [];
+  for await (const item of shownItems(items, warn)) {
+    few.push(item);
+    if (few.length > 1) break;
+  }
+  const [item, more] = few;
+  if (item === undefined) throw new RunError("usage", "nothing matches that tags could be read of");
+  if (more !== undefined) {
+    throw new RunError("usage", "tags are of one series or of one image, and this names several", {
+      hint: `for example ${item.address}`,
     });
   }
-  const [query] = queries;
-  const ready = queries.length === 1 && query ? source.values(field, query, context) : null;
-  const counts = new Map<Value, number>();
-  if (ready) {
-    for await (const { value, count } of ready) counts.set(value, Math.max(count, counts.get(value) ?? 0));
-  } else {
-    const patients = new Map<Value, Set<string>>();
-    for await (const item of selectItems(source, queries, options, context)) {
-      if (item.unknown) continue;
-      const raw = item.labels[column] ?? null;
-      const value = typeof raw === "string" && FOLDED.has(field) ? raw.toUpperCase() : raw;
-      const seen = patients.get(value) ?? new Set();
-      patients.set(value, seen.add(patientKey(item.labels, source.capabilities)));
-    }
-    for (const [value, seen] of patients) counts.set(value, seen.size);
-  }
-  const order = (value: Value): string => (value === null ? "" : String(value));
-  for (const [value, count] of [...counts].sort(([a], [b]) => (order(a) < order(b) ? -1 : 1)))
-    yield { value, count };
+  yield* source.tags(item, context);
 }
 
 /** For `ls -l`: adds Series, Images and Bytes to the rows of one level. */

@@ -46,6 +46,13 @@ export interface Capabilities {
   readonly columns: readonly string[];
   /** The few of them that fit a terminal. */
   readonly summaryColumns: readonly string[];
+  /**
+   * By level, the columns that `places` and `parts` fill, in order, without those of `fields` that tell where a place
+   * lies, totals and `address`. Absent: a level's rows are only what items tell.
+   */
+  readonly levelColumns?: Readonly<Record<string, readonly string[]>>;
+  /** Field words whose values are told of patients and not of items: the column in `levelColumns.patient`. */
+  readonly patientFields?: Readonly<Record<string, string>>;
   /** Columns that hold dates (`yyyy-MM-dd` in labels) for `--since` (the latest of them counts) and `--study-since`. */
   readonly dates: { readonly changed: readonly string[]; readonly acquired: string } | null;
   readonly layouts: Readonly<Record<string, Layout>>;
@@ -154,6 +161,21 @@ export interface Source {
     query: Query,
     context: SourceContext,
   ): AsyncIterable<{ value: Value; count: number }> | null;
+
+  /**
+   * What the archive says of the places of a level above the items', below a path (names, no UID alone): rows with
+   * the columns of `fields` for the level and those above it, and of `levelColumns`. More places do no harm.
+   */
+  places?(level: string, path: readonly string[], context: SourceContext): AsyncIterable<Row>;
+
+  /** What an item consists of, e.g. images: rows with the columns of the level below, and `address`. */
+  parts?(item: Item, context: SourceContext): AsyncIterable<Row>;
+
+  /**
+   * The elements of an item's first image, or of the one image that it is, in the file's order: rows of `element`
+   * (`(gggg,eeee)`, one `>` before it for each sequence it is in), `name` and `data`.
+   */
+  tags?(item: Item, context: SourceContext): AsyncIterable<Row>;
 
   /** Items that may match, in any order: a superset is fine, the pipeline filters again. */
   list(query: Query, options: ListOptions, context: SourceContext): AsyncIterable<Item>;

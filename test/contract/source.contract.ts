@@ -12,6 +12,13 @@ import { createHasher } from "../../src/lib/digest.ts";
 import { parseTarget } from "../../src/model/address.ts";
 import type { Item } from "../../src/model/item.ts";
 import type { Filters, Query, WordFilter } from "../../src/model/query.ts";
+import {
+  columnsOfLevel,
+  type Level,
+  type LevelOptions,
+  levelRows,
+  readLevel,
+} from "../../src/pipeline/levels.ts";
 import { prove } from "../../src/pipeline/prove.ts";
 import { levelTotals, valuesOf } from "../../src/pipeline/questions.ts";
 import { resolveQueries, selectItems } from "../../src/pipeline/select.ts";
@@ -104,6 +111,17 @@ async function gather<T>(values: AsyncIterable<T>): Promise<T[]> {
   return all;
 }
 
+function levelOptions(source: Source): LevelOptions {
+  return {
+    source: async () => source,
+    context: sourceContext(),
+    limit: null,
+    warn: (sentence) => {
+      throw new Error(sentence);
+    },
+  };
+}
+
 async function* each<T>(values: readonly T[]): AsyncGenerator<T> {
   yield* values;
 }
@@ -193,11 +211,13 @@ export function sourceContract(name: string, make: () => Promise<SourceStand>, t
       });
 
       it("counts the values of each field as its items have them", async () => {
-        const { fields } = stand.source.capabilities;
-        const options = { complete: false, folder: async () => base };
-        for (const field of Object.keys(fields)) {
-          const rows = await gather(valuesOf(stand.source, field, [rootQuery()], options, sourceContext()));
-          const { source } = stand;
+        const { source } = stand;
+        const { fields, patientFields } = source.capabilities;
+        const ask = (of: Source, field: string): Promise<Row[]> =>
+          gather(valuesOf(of, field, rootQuery(), () => each(items), levelOptions(of)));
+        const items = await select();
+        for (const field of [...Object.keys(fields), ...Object.keys(patientFields ?? {})]) {
+          const rows = await ask(source, field);
           const silent = new Proxy(source, {
             get: (target, key) => {
               if (key === "values") return () => null;
@@ -205,7 +225,7 @@ export function sourceContract(name: string, make: () => Promise<SourceStand>, t
               return typeof value === "function" ? value.bind(target) : value;
             },
           });
-          const counted = await gather(valuesOf(silent, field, [rootQuery()], options, sourceContext()));
+          const counted = await ask(silent, field);
           // An archive may say nothing of items without a value; the values themselves must agree.
           const named = (list: readonly Row[]): readonly Row[] => list.filter((row) => row.value !== null);
           expect({ field, rows: named(rows) }).toEqual({ field, rows: named(counted) });
@@ -221,6 +241,45 @@ export function sourceContract(name: string, make: () => Promise<SourceStand>, t
         expect(sum("Series")).toBe(traits.items.length);
         expect(sum("Images")).toBe(items.reduce((total, item) => total + (item.files ?? 0), 0));
         expect(sum("Bytes")).toBe(items.reduce((total, item) => total + (item.bytes ?? 0), 0));
+      });
+
+      it("gives rows of every level, whose totals are those of the items", async () => {
+        const { source } = stand;
+        const { levels, itemLevel } = source.capabilities;
+        const items = await select();
+        const rowsOf = (level: Level, of: readonly Item[] = items): Promise<Row[]> =>
+          gather(levelRows(level, each(of), levelOptions(source)));
+        const [total] = await rowsOf("total");
+        expect(total).toMatchObject({
+          Images: items.reduce((sum, item) => sum + (item.files ?? 0), 0),
+          Bytes: items.reduce((sum, item) => sum + (item.bytes ?? 0), 0),
+        });
+        for (const name of levels) {
+          const below = levels.indexOf(name) > levels.indexOf(itemLevel);
+          if (below && !source.parts) continue;
+          const level = readLevel(name, source);
+          if (level === null) continue;
+          const rows = await rowsOf(level);
+          const addresses = rows.map((row) => String(row.address));
+          expect(new Set(addresses).size).toBe(addresses.length);
+          for (const row of rows) {
+            expect(columnsOfLevel(source.capabilities, level)).toEqual(
+              expect.arrayContaining(Object.keys(row)),
+            );
+          }
+          if (below) continue;
+          for (const column of ["Images", "Bytes"]) {
+            expect(rows.reduce((sum, row) => sum + Number(row[column]), 0)).toBe(total?.[column]);
+          }
+          // A row's address names what its totals are of.
+          const path = addressPath(addresses[0]);
+          const query = await source.resolve({ path, filters: NO_FILTERS }, sourceContext());
+          const inside = await gather(
+            selectItems(source, [query], { complete: false, folder: async () => base }, sourceContext()),
+          );
+          expect(await rowsOf(level, inside)).toEqual(rows.slice(0, 1));
+        }
+        expect(() => readLevel("planet", source)).toThrow(expect.objectContaining({ code: "usage" }));
       });
 
       it.each(traits.filtered)("leaves what passes: $filters", async ({ filters, items }) => {

@@ -6,6 +6,8 @@ import { counted, shown } from "../render/wording.ts";
 import { say } from "../render/writer.ts";
 
 interface Flags extends TableFlags {
+  readonly level?: string;
+  readonly count?: boolean;
   readonly save?: string;
   readonly skipBad?: boolean;
 }
@@ -14,6 +16,11 @@ export const command = defineCommand<Flags>({
   words: "<address> [path...]",
   about: "Shows the items that match, with bytes, files and licence.",
   flags: [
+    {
+      flags: "--level <level>",
+      help: "rows of another level: the patients, studies, images … of what matches",
+    },
+    { flags: "--count", help: "one row: how many there are of each level, images and bytes" },
     { flags: "--save <file>", help: "write the selection to a file (.jsonl) that `get` takes" },
     { flags: "--skip-bad", help: "go on when a line of a selection can't be read" },
     ...TABLE_FLAGS,
@@ -22,6 +29,8 @@ export const command = defineCommand<Flags>({
   examples: [
     ["gantry find tcia:LCTSC --modality CT", "the CT series of a collection"],
     ["gantry find tcia: --body-part CHEST --since 2024-01-01 --save new.jsonl", "save a selection for `get`"],
+    ["gantry find tcia:LCTSC --level patient --modality RTSTRUCT", "the patients who have contours"],
+    ["gantry find tcia:LCTSC --count", "how much it is"],
     ["gantry find cart.tcia --format json", "what a manifest from the website holds"],
   ],
   run: ({ words, flags }, running) =>
@@ -29,6 +38,8 @@ export const command = defineCommand<Flags>({
       const found = await gantry.find(words, {
         filters: readFilters(flags),
         warn: (sentence) => say(running.io, `warning: ${shown(sentence)}`),
+        ...(flags.level === undefined ? {} : { level: flags.level }),
+        ...(flags.count ? { count: true } : {}),
         ...(flags.skipBad ? { skipBad: true } : {}),
         ...(flags.save === undefined ? {} : { save: flags.save }),
       });

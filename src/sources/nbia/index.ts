@@ -26,6 +26,7 @@ import { companions } from "./companions.ts";
 import { deliver } from "./delivery.ts";
 import { NbiaListing } from "./listing.ts";
 import { LAYOUTS, SERIES_COLUMNS, seriesLabels, seriesUidOf, sopOf, wireValue } from "./map.ts";
+import { LEVEL_COLUMNS, parts, places } from "./questions.ts";
 import { resolveQuery } from "./resolve.ts";
 
 const CAPABILITIES: Capabilities = {
@@ -58,7 +59,11 @@ const CAPABILITIES: Capabilities = {
     "body-part": "BodyPartExamined",
     manufacturer: "Manufacturer",
     model: "ManufacturerModelName",
+    licence: "LicenseName",
+    doi: "DataDescriptionURI",
   },
+  levelColumns: LEVEL_COLUMNS,
+  patientFields: { sex: "PatientSex", species: "SpeciesDescription", "ethnic-group": "EthnicGroup" },
   columns: SERIES_COLUMNS,
   summaryColumns: [
     "Collection",
@@ -142,6 +147,14 @@ class NbiaSource implements Source {
     } else {
       yield* this.#instanceRows(fourth, context);
     }
+  }
+
+  places(level: string, path: readonly string[], context: SourceContext): AsyncIterable<Row> {
+    return places(this.#api, level, path, context);
+  }
+
+  parts(item: Item, context: SourceContext): AsyncIterable<Row> {
+    return parts(this.#api, item, context);
   }
 
   values(

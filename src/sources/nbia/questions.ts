@@ -1,0 +1,102 @@
+/** What NBIA says of collections, patients, studies and images, under the newest column names. */
+import type { Item, Row, Value } from "../../model/item.ts";
+import { formatAddress } from "../../model/selection.ts";
+import type { SourceContext } from "../source.ts";
+import type { NbiaApi, Parameters, WireRow } from "./api.ts";
+import { seriesUidOf, sopOf, wireValue } from "./map.ts";
+
+/** V4_getCollectionDescriptions.java, V4_getPatient.java, V4_getPatientStudy.java, less what tells the place. */
+export const LEVEL_COLUMNS: Readonly<Record<string, readonly string[]>> = {
+  collection: ["DataDescriptionURI", "Description"],
+  patient: ["PatientName", "PatientSex", "EthnicGroup", "Phantom", "SpeciesCode", "SpeciesDescription"],
+  study: [
+    "StudyDate",
+    "StudyDescription",
+    "AdmittingDiagnosisDescription",
+    "StudyID",
+    "PatientAge",
+    "PatientName",
+    "PatientSex",
+    "EthnicGroup",
+    "SeriesCount",
+    "LongitudinalTemporalEventType",
+    "LongitudinalTemporalOffsetFromEvent",
+  ],
+  instance: ["SOPInstanceUID"],
+};
+
+/** Column of ours to the column of the wire, where they differ. */
+const WIRE_NAMES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  collection: {
+    Collection: "collectionName",
+    DataDescriptionURI: "descriptionURI",
+    Description: "description",
+  },
+  patient: { PatientID: "PatientId" },
+  study: { AdmittingDiagnosisDescription: "AdmittingDiagnosesDescription" },
+};
+
+const PLACE_COLUMNS: Readonly<Record<string, readonly string[]>> = {
+  collection: ["Collection"],
+  patient: ["Collection", "PatientID"],
+  study: ["Collection", "PatientID", "StudyInstanceUID"],
+};
+
+/** See `Source.places`. */
+export async function* places(
+  api: NbiaApi,
+  level: string,
+  [collection, patient, study]: readonly string[],
+  context: SourceContext,
+): AsyncGenerator<Row> {
+  const columns = [...(PLACE_COLUMNS[level] ?? []), ...(LEVEL_COLUMNS[level] ?? [])];
+  const parameters: Record<string, string> = {};
+  const set = (name: string, value: string | undefined): void => {
+    if (value !== undefined) parameters[name] = value;
+  };
+  if (level === "collection") {
+    set("collectionName", collection);
+  } else {
+    set("Collection", collection);
+    set(level === "patient" ? "PatientId" : "PatientID", patient);
+    if (level === "study") set("StudyInstanceUID", study);
+  }
+  for await (const row of rowsOf(api, level, parameters, context)) yield named(level, columns, row);
+}
+
+function rowsOf(
+  api: NbiaApi,
+  level: string,
+  parameters: Parameters,
+  context: SourceContext,
+): AsyncIterable<WireRow> {
+  if (level === "collection") return api.counts("getCollectionDescriptions", parameters, context);
+  return api.rows(level === "patient" ? "getPatient" : "getPatientStudy", parameters, context);
+}
+
+function named(level: string, columns: readonly string[], row: WireRow): Row {
+  const names = WIRE_NAMES[level] ?? {};
+  const value = (column: string): Value => wireValue(column, row[column] ?? row[names[column] ?? column]);
+  return Object.fromEntries(columns.map((column) => [column, value(column)]));
+}
+
+/** See `Source.parts`: the images of a series, or the one that the item is. */
+export async function* parts(api: NbiaApi, item: Item, context: SourceContext): AsyncGenerator<Row> {
+  const series = seriesUidOf(item);
+  const row = (sop: string): Row => ({
+    SOPInstanceUID: sop,
+    address: formatAddress(item.archive, [series, sop]),
+  });
+  const sop = sopOf(item);
+  if (sop !== undefined) {
+    yield row(sop);
+    return;
+  }
+  for await (const { SOPInstanceUID } of api.rows(
+    "getSOPInstanceUIDs",
+    { SeriesInstanceUID: series },
+    context,
+  )) {
+    if (typeof SOPInstanceUID === "string") yield row(SOPInstanceUID);
+  }
+}
