@@ -1,0 +1,47 @@
+/** Every example of every `--help` runs as it stands, in the order of the help, in one folder. */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { COMMANDS } from "../../src/cli/program.ts";
+import { type Desk, documentedArchive, openDesk } from "../support/documented.ts";
+import { startStage } from "../support/gantry.ts";
+
+const PATIENT = { timeout: 60_000 };
+
+let desk: Desk;
+
+beforeAll(async () => {
+  desk = await openDesk(await startStage({ data: documentedArchive() }));
+});
+
+/** Lines that need another state of the folder than the one before them left. */
+const BEFORE: Readonly<Record<string, string>> = {
+  "gantry verify --sums MD5SUMS": "md5sum cart.tcia > MD5SUMS",
+};
+/** What a line ends with where that is not 0. */
+const ENDS_WITH: Readonly<Record<string, number>> = {};
+/** Lines that run until Ctrl-C, and what they have written when they are ready for it. */
+const UNTIL: Readonly<Record<string, string>> = { "gantry sandbox": "Ctrl-C stops it." };
+
+const commands = await Promise.all(
+  // `get` first: other commands' examples speak of the folder that it fills.
+  [...COMMANDS]
+    .sort((a, b) => Number(b.name === "get") - Number(a.name === "get"))
+    .map(async ({ name, load }) => ({
+      name,
+      examples: (await load()).command.examples,
+    })),
+);
+
+describe.each(commands)("gantry help $name", ({ examples }) => {
+  it.each(examples.map(([line]) => line))("%s", PATIENT, async (line) => {
+    const before = BEFORE[line];
+    if (before !== undefined) expect((await desk.type(before)).code).toBe(0);
+    const until = UNTIL[line];
+    const { code, stdout, stderr } = await desk.type(line, until === undefined ? {} : { interruptAt: until });
+    expect({ code, stdout, stderr }).toMatchObject({ code: ENDS_WITH[line] ?? 0 });
+  });
+});
+
+// A background download of an example may still be at work in the folder that is about to be removed.
+afterAll(async () => {
+  await desk.type("for dir in */; do gantry stop $dir; gantry status $dir --watch; done || true");
+}, 60_000);
