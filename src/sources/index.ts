@@ -5,6 +5,11 @@ export const SOURCE_KINDS: Readonly<Record<string, () => Promise<SourceKind>>> =
   nbia: async () => ({
     kind: "nbia",
     title: "NBIA (The Cancer Imaging Archive)",
+    account: ({ api }) => {
+      // v1 shows what is public, whoever asks; the historic v3 knows its users by a key (docs/sources/nbia.md).
+      if (api === "v1") return null;
+      return api === "v3" ? { by: "api-key" } : { by: "user", guest: "nbia_guest" };
+    },
     create: (await import("./nbia/index.ts")).createNbiaSource,
   }),
 };

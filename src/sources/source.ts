@@ -10,6 +10,7 @@ import type { Context } from "../lib/context.ts";
 import type { Digest, DigestAlgorithm } from "../lib/digest.ts";
 import type { Redactor } from "../lib/redact.ts";
 import type { RetryLoop } from "../lib/retry.ts";
+import type { Finding } from "../model/finding.ts";
 import type { Item, Row, Value } from "../model/item.ts";
 import type { FilterName, Query } from "../model/query.ts";
 import type { Http } from "../transports/http.ts";
@@ -207,6 +208,15 @@ export interface Source {
 
   cite(labels: Row): Citation | null;
 
+  /**
+   * Small questions that show whether the archive answers, and to this account, step by step. Ends after the first
+   * finding that is `failed`. That the server can be reached at all was looked at before.
+   */
+  diagnose?(context: SourceContext): AsyncIterable<Finding>;
+
+  /** Ends the session of the account's ready token. False: the archive knows of none that could be ended. */
+  logOut?(context: Context): Promise<boolean>;
+
   close(): Promise<void>;
 }
 
@@ -227,6 +237,14 @@ export interface SourceOptions {
   readonly settings: Readonly<Record<string, string>>;
 }
 
+/** How users are known to an archive. */
+export interface AccountKind {
+  /** `user`: a name and a password; a token is taken, too. */
+  readonly by: "user" | "api-key";
+  /** The name that anybody may log in with, without a password. */
+  readonly guest?: string;
+}
+
 /** One archive kind in the register. */
 export interface SourceKind {
   readonly kind: string;
@@ -236,5 +254,7 @@ export interface SourceKind {
   readonly settings?: Readonly<
     Record<string, { readonly help: string; readonly values?: readonly string[] }>
   >;
+  /** What an account of such an archive is. Absent: these archives know none. */
+  account?(settings: Readonly<Record<string, string>>): AccountKind | null;
   create(options: SourceOptions): Source;
 }

@@ -2,9 +2,6 @@
  * HTTP for every source: one pool of connections, one place where network faults get their codes, where idle
  * transfers are noticed, and where credentials are kept from other origins.
  */
-import { readFileSync } from "node:fs";
-import { isIPv6 } from "node:net";
-import { rootCertificates } from "node:tls";
 import { createGunzip } from "node:zlib";
 import { Agent, type Dispatcher, EnvHttpProxyAgent } from "undici";
 import { type ErrorCode, RunError } from "../errors.ts";
@@ -12,6 +9,7 @@ import { parseRetryAfter } from "../lib/backoff.ts";
 import type { Context } from "../lib/context.ts";
 import type { RateLimiter } from "../lib/limiter.ts";
 import { redactUrl } from "../lib/redact.ts";
+import { type ProxyFor, proxyAddress, proxyFor, readNoProxy, trustedAuthorities } from "./surroundings.ts";
 
 export interface HttpOptions {
   readonly userAgent: string;
@@ -67,27 +65,15 @@ export function createHttp(options: HttpOptions): Http {
 
 function createDispatcher(options: HttpOptions): Dispatcher {
   const { environment } = options;
-  const certificates = environment.SSL_CERT_FILE;
-  const connect = {
-    timeout: CONNECT_TIMEOUT_MS,
-    // Node itself honours NODE_EXTRA_CA_CERTS, unless it is told what to trust, but not OpenSSL's SSL_CERT_FILE.
-    ...(certificates
-      ? {
-          ca: [
-            ...rootCertificates,
-            readCertificates(certificates),
-            ...readExtraCertificates(environment.NODE_EXTRA_CA_CERTS),
-          ],
-        }
-      : {}),
-  };
+  const ca = trustedAuthorities(environment);
+  const connect = { timeout: CONNECT_TIMEOUT_MS, ...(ca ? { ca } : {}) };
   const common = {
     connections: options.connections,
     pipelining: 1,
     connect,
   };
-  const httpProxy = readProxy(environment, "http_proxy");
-  const httpsProxy = readProxy(environment, "https_proxy");
+  const httpProxy = proxyAddress(environment, "http");
+  const httpsProxy = proxyAddress(environment, "https");
   if (!httpProxy && !httpsProxy) return new Agent(common);
   return new EnvHttpProxyAgent({
     ...common,
@@ -99,44 +85,8 @@ function createDispatcher(options: HttpOptions): Dispatcher {
     // Empty and not absent, for which undici would look at the process's own environment.
     httpProxy,
     httpsProxy,
-    noProxy: readNoProxy(environment.no_proxy ?? environment.NO_PROXY ?? ""),
+    noProxy: readNoProxy(environment),
   });
-}
-
-/** Address of a proxy, empty when there is none. Throws `usage`. */
-function readProxy(environment: HttpOptions["environment"], name: "http_proxy" | "https_proxy"): string {
-  const text = environment[name] ?? environment[name.toUpperCase()] ?? "";
-  // As curl reads it, a host and port without a scheme are a proxy spoken to in clear.
-  const address = text === "" || text.includes("://") ? text : `http://${text}`;
-  if (address !== "" && !URL.canParse(address)) {
-    throw new RunError("usage", `${name.toUpperCase()} is no address of a proxy`);
-  }
-  return address;
-}
-
-/** undici knows an IPv6 address in brackets only, and takes the end of a bare one for a port. */
-function readNoProxy(list: string): string {
-  return list
-    .split(/[,\s]+/u)
-    .map((entry) => (isIPv6(entry) ? `[${entry}]` : entry))
-    .join(",");
-}
-
-function readCertificates(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    throw new RunError("usage", `SSL_CERT_FILE names ${path}, which can't be read`, { cause: error });
-  }
-}
-
-/** Node has already warned about a file that it could not read. */
-function readExtraCertificates(path: string | undefined): string[] {
-  try {
-    return path ? [readFileSync(path, "utf8")] : [];
-  } catch {
-    return [];
-  }
 }
 
 async function follow(
@@ -212,7 +162,7 @@ async function send(
     context.log("debug", `${request.method} ${redactUrl(url)} -> ${reply.statusCode} in ${ms} ms`);
     return reply;
   } catch (error) {
-    const failure = networkError(error, url, context);
+    const failure = networkError(error, url, context, proxyFor(url, options.environment));
     context.log("debug", `${request.method} ${redactUrl(url)} -> ${failure.message}`);
     throw failure;
   }
@@ -310,7 +260,8 @@ const CODES: Readonly<Record<string, readonly [ErrorCode, string]>> = {
 const CERTIFICATE_CODES =
   /CERT|SELF_SIGNED|^UNABLE_TO_|^INVALID_(CA|PURPOSE)$|^PATH_LENGTH_EXCEEDED$|^HOSTNAME_MISMATCH$|^UND_ERR_PRX_TLS$/u;
 
-function networkError(error: unknown, url: URL, context: Context): Error {
+/** `proxy`: while no answer has come yet, the one that the request goes through. */
+function networkError(error: unknown, url: URL, context: Context, proxy: ProxyFor | null = null): Error {
   if (error instanceof RunError) return error;
   if (context.signal.aborted)
     return context.signal.reason instanceof Error
@@ -319,6 +270,18 @@ function networkError(error: unknown, url: URL, context: Context): Error {
   const code = codeOf(error);
   const at = { url: redactUrl(url) };
   const known = CODES[code];
+  // No connection of ours went to the archive itself: what could not be reached is the proxy.
+  if (proxy !== null && known && known[0] === "archive-unreachable") {
+    return new RunError(
+      known[0],
+      `the proxy ${proxy.host} (${proxy.variable}) for ${url.host}: ${known[1]}`,
+      {
+        at,
+        cause: error,
+        hint: `check ${proxy.variable}, or name ${url.hostname} in NO_PROXY when it is reached without a proxy`,
+      },
+    );
+  }
   if (known) return new RunError(known[0], `${url.host}: ${known[1]}`, { at, cause: error });
   if (CERTIFICATE_CODES.test(code)) {
     return new RunError("archive-unreachable", `${url.host}: its certificate was not accepted (${code})`, {

@@ -188,6 +188,11 @@ export class NbiaApi {
     return response.body;
   }
 
+  /** The login of this archive's account. */
+  get tokens(): TokenKeeper {
+    return this.#tokens;
+  }
+
   /** Sends with the token, and once more with a new token when the old one was refused. */
   async #send(request: HttpRequest, context: Context): Promise<HttpResponse> {
     const { http, archive } = this.#options;
@@ -213,9 +218,7 @@ export class NbiaApi {
     const type = response.header("content-type") ?? "";
     if (response.status === 401) {
       await response.discard();
-      throw new RunError("access-login", `${this.#options.archive} does not accept the login (HTTP 401)`, {
-        at,
-      });
+      throw this.#tokens.rejection().with(at);
     }
     if (response.status === 400) {
       const sentence = (await response.text(TEXT_LIMIT_BYTES)).slice(0, 300);

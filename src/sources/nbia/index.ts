@@ -5,6 +5,7 @@ import type { Context } from "../../lib/context.ts";
 import type { Digest } from "../../lib/digest.ts";
 import { isUid } from "../../model/address.ts";
 import { readSopInstanceUid } from "../../model/dicom.ts";
+import type { Finding } from "../../model/finding.ts";
 import type { Item, Row, Value } from "../../model/item.ts";
 import type { Query } from "../../model/query.ts";
 import { formatAddress } from "../../model/selection.ts";
@@ -24,6 +25,7 @@ import type {
 import { NbiaApi, type WireRow } from "./api.ts";
 import { companions } from "./companions.ts";
 import { deliver } from "./delivery.ts";
+import { diagnose } from "./diagnose.ts";
 import { NbiaListing } from "./listing.ts";
 import { LAYOUTS, SERIES_COLUMNS, seriesLabels, seriesUidOf, sopOf, wireValue } from "./map.ts";
 import { LEVEL_COLUMNS, parts, places } from "./questions.ts";
@@ -94,9 +96,11 @@ class NbiaSource implements Source {
   readonly capabilities = CAPABILITIES;
   readonly #api: NbiaApi;
   readonly #listing: NbiaListing;
+  readonly #settings: SourceOptions["settings"];
 
   constructor(options: SourceOptions) {
     this.archive = options.archive;
+    this.#settings = options.settings;
     const { http, archive, url, redactor, secrets } = options;
     this.#api = new NbiaApi({ http, archive, url, redactor, credentials: secrets });
     this.#listing = new NbiaListing(this.#api, archive);
@@ -235,6 +239,14 @@ class NbiaSource implements Source {
 
   companions(held: () => AsyncIterable<HeldItem>): AsyncIterable<Companion> {
     return companions(held);
+  }
+
+  diagnose(context: SourceContext): AsyncIterable<Finding> {
+    return diagnose(this, this.#api.tokens, this.#settings, context);
+  }
+
+  logOut(context: Context): Promise<boolean> {
+    return this.#api.tokens.logOut(context);
   }
 
   cite(labels: Row): Citation | null {
