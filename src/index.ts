@@ -117,7 +117,7 @@ export interface Gantry {
    * place (`limit` then counts those), with `count` one row of totals. `save`: also write them as a selection file (`.jsonl`) that `get` takes. */
   find(words: readonly string[], options: FindOptions): Promise<Listing & { savedTo?: string }>;
   /** The elements of the first image of the first series that the words name, or of one image. */
-  tags(words: readonly string[]): Promise<Listing>;
+  tags(words: readonly string[], options?: { warn?: (sentence: string) => void }): Promise<Listing>;
   /** The values of a field among what matches, with the number of patients that have each. */
   values(words: readonly string[], field: string, options: { filters: Filters }): Promise<Listing>;
   /** Downloads, proves, resumes. No words: everything that was ever asked for in the folder. */
@@ -305,11 +305,14 @@ class OpenGantry implements Gantry {
     };
   }
 
-  async tags(words: readonly string[]): Promise<Listing> {
+  async tags(
+    words: readonly string[],
+    options: { warn?: (sentence: string) => void } = {},
+  ): Promise<Listing> {
     const { source, items } = await this.#readQuestion(words, { filters: NO_FILTERS });
     return {
       columns: ["element", "name", "data"],
-      rows: tagRows(source, items(), this.#levelOptions({}, null)),
+      rows: tagRows(source, items(), this.#levelOptions(options, null)),
     };
   }
 

@@ -34,6 +34,12 @@ export const COMMANDS: readonly Entry[] = [
     load: () => import("./commands/values.ts"),
   },
   {
+    name: "tags",
+    summary: "show the DICOM tags of an image",
+    group: FIND,
+    load: () => import("./commands/tags.ts"),
+  },
+  {
     name: "get",
     summary: "download, prove every file, resume after anything",
     group: FETCH,

@@ -173,7 +173,7 @@ export interface Source {
   parts?(item: Item, context: SourceContext): AsyncIterable<Row>;
 
   /**
-   * The elements of an item's first image, or of the one image that it is, in the file's order: rows of `element`
+   * The elements of an item's first image, or of the one image that it is: rows of `element`
    * (`(gggg,eeee)`, one `>` before it for each sequence it is in), `name` and `data`.
    */
   tags?(item: Item, context: SourceContext): AsyncIterable<Row>;

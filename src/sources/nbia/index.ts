@@ -28,7 +28,7 @@ import { deliver } from "./delivery.ts";
 import { diagnose } from "./diagnose.ts";
 import { NbiaListing } from "./listing.ts";
 import { LAYOUTS, SERIES_COLUMNS, seriesLabels, seriesUidOf, sopOf, wireValue } from "./map.ts";
-import { LEVEL_COLUMNS, parts, places } from "./questions.ts";
+import { LEVEL_COLUMNS, parts, places, tags } from "./questions.ts";
 import { resolveQuery } from "./resolve.ts";
 
 const CAPABILITIES: Capabilities = {
@@ -159,6 +159,10 @@ class NbiaSource implements Source {
 
   parts(item: Item, context: SourceContext): AsyncIterable<Row> {
     return parts(this.#api, item, context);
+  }
+
+  tags(item: Item, context: SourceContext): AsyncIterable<Row> {
+    return tags(this.#api, item, context);
   }
 
   values(

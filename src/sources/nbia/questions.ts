@@ -1,4 +1,6 @@
 /** What NBIA says of collections, patients, studies and images, under the newest column names. */
+import { RunError } from "../../errors.ts";
+import type { DicomTag } from "../../model/dicom-tags.ts";
 import type { Item, Row, Value } from "../../model/item.ts";
 import { formatAddress } from "../../model/selection.ts";
 import type { SourceContext } from "../source.ts";
@@ -99,4 +101,57 @@ export async function* parts(api: NbiaApi, item: Item, context: SourceContext): 
   )) {
     if (typeof SOPInstanceUID === "string") yield row(SOPInstanceUID);
   }
+}
+
+/** The head of an image is read in steps, each twice as long, so that pixels are not fetched with it. */
+const FIRST_HEAD_BYTES = 256 * 1024;
+const LONGEST_HEAD_BYTES = 64 * 1024 * 1024;
+
+/** See `Source.tags`. v4 tells them of a series' first image; of others, and to older versions, the image itself does. */
+export async function* tags(api: NbiaApi, item: Item, context: SourceContext): AsyncGenerator<Row> {
+  const series = seriesUidOf(item);
+  let sop = sopOf(item);
+  if (sop === undefined) {
+    for await (const row of api.counts("getDicomTags", { SeriesUID: series }, context)) {
+      const cell = (column: string): Value => wireValue(column, row[column]);
+      yield { element: cell("element"), name: cell("name"), data: cell("data") };
+    }
+    return;
+  }
+  if (sop === undefined) {
+    for await (const row of api.rows("getSOPInstanceUIDs", { SeriesInstanceUID: series }, context)) {
+      if (typeof row.SOPInstanceUID === "string") sop ??= row.SOPInstanceUID;
+    }
+  }
+  if (sop === undefined) return;
+  const image = sop;
+  for (const tag of await context.retry.run(`image ${image}`, (attempt) =>
+    readTags(api, series, image, attempt, context),
+  ))
+    yield { ...tag };
+}
+
+async function readTags(
+  api: NbiaApi,
+  series: string,
+  sop: string,
+  attempt: number,
+  context: SourceContext,
+): Promise<readonly DicomTag[]> {
+  const { readDicomTags } = await import("../../model/dicom-tags.ts");
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  let enough = FIRST_HEAD_BYTES;
+  for await (const chunk of await api.image(series, sop, attempt, context)) {
+    chunks.push(chunk);
+    bytes += chunk.length;
+    if (bytes < enough) continue;
+    const tags = readDicomTags(Buffer.concat(chunks));
+    if (tags) return tags;
+    enough = bytes * 2;
+    if (bytes > LONGEST_HEAD_BYTES) break;
+  }
+  const tags = bytes > LONGEST_HEAD_BYTES ? null : readDicomTags(Buffer.concat(chunks));
+  if (tags) return tags;
+  throw new RunError("archive-reply", `the image ${sop} has no DICOM head that can be read`);
 }

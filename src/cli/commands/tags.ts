@@ -1,0 +1,21 @@
+import { defineCommand } from "../command.ts";
+import { withGantry } from "../open-library.ts";
+import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
+import { shown } from "../render/wording.ts";
+import { say } from "../render/writer.ts";
+
+export const command = defineCommand<TableFlags>({
+  words: "<address> [path...]",
+  about: "Shows the DICOM tags of one image, or of the first image of a series, without fetching its pixels.",
+  flags: [...TABLE_FLAGS],
+  examples: [
+    ["gantry tags tcia:1.3.6.1.4.1.14519.5.2.1.7014.4598.106943890850011666503487579262", "of a series"],
+    ["gantry tags tcia:SERIES/IMAGE --format json", "of one image, named by its SOP Instance UID"],
+  ],
+  run: ({ words, flags }, running) =>
+    withGantry(running, async (gantry) => {
+      const warn = (sentence: string): void => say(running.io, `warning: ${shown(sentence)}`);
+      await writeTable(running.io, await gantry.tags(words, { warn }), flags);
+      return 0;
+    }),
+});

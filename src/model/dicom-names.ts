@@ -1,0 +1,5103 @@
+/**
+ * The elements of the DICOM standard (PS3.6, 2025), retired ones too, a line each: eight digits of the tag, two
+ * letters of the value representation (the first, where there is a choice), the name. Sorted by tag.
+ */
+const ELEMENTS = `
+00000000ULCommand Group Length
+00000001ULCommand Length to End
+00000002UIAffected SOP Class UID
+00000003UIRequested SOP Class UID
+00000010SHCommand Recognition Code
+00000100USCommand Field
+00000110USMessage ID
+00000120USMessage ID Being Responded To
+00000200AEInitiator
+00000300AEReceiver
+00000400AEFind Location
+00000600AEMove Destination
+00000700USPriority
+00000800USCommand Data Set Type
+00000850USNumber of Matches
+00000860USResponse Sequence Number
+00000900USStatus
+00000901ATOffending Element
+00000902LOError Comment
+00000903USError ID
+00001000UIAffected SOP Instance UID
+00001001UIRequested SOP Instance UID
+00001002USEvent Type ID
+00001005ATAttribute Identifier List
+00001008USAction Type ID
+00001020USNumber of Remaining Sub-operations
+00001021USNumber of Completed Sub-operations
+00001022USNumber of Failed Sub-operations
+00001023USNumber of Warning Sub-operations
+00001030AEMove Originator Application Entity Title
+00001031USMove Originator Message ID
+00004000LTDialog Receiver
+00004010LTTerminal Type
+00005010SHMessage Set ID
+00005020SHEnd Message ID
+00005110LTDisplay Format
+00005120LTPage Position ID
+00005130CSText Format ID
+00005140CSNormal/Reverse
+00005150CSAdd Gray Scale
+00005160CSBorders
+00005170ISCopies
+00005180CSCommand Magnification Type
+00005190CSErase
+000051A0CSPrint
+000051B0USOverlays
+00020000ULFile Meta Information Group Length
+00020001OBFile Meta Information Version
+00020002UIMedia Storage SOP Class UID
+00020003UIMedia Storage SOP Instance UID
+00020010UITransfer Syntax UID
+00020012UIImplementation Class UID
+00020013SHImplementation Version Name
+00020016AESource Application Entity Title
+00020017AESending Application Entity Title
+00020018AEReceiving Application Entity Title
+00020026URSource Presentation Address
+00020027URSending Presentation Address
+00020028URReceiving Presentation Address
+00020031OBRTV Meta Information Version
+00020032UIRTV Communication SOP Class UID
+00020033UIRTV Communication SOP Instance UID
+00020035OBRTV Source Identifier
+00020036OBRTV Flow Identifier
+00020037ULRTV Flow RTP Sampling Rate
+00020038FDRTV Flow Actual Frame Duration
+00020100UIPrivate Information Creator UID
+00020102OBPrivate Information
+00041130CSFile-set ID
+00041141CSFile-set Descriptor File ID
+00041142CSSpecific Character Set of File-set Descriptor File
+00041200ULOffset of the First Directory Record of the Root Directory Entity
+00041202ULOffset of the Last Directory Record of the Root Directory Entity
+00041212USFile-set Consistency Flag
+00041220SQDirectory Record Sequence
+00041400ULOffset of the Next Directory Record
+00041410USRecord In-use Flag
+00041420ULOffset of Referenced Lower-Level Directory Entity
+00041430CSDirectory Record Type
+00041432UIPrivate Record UID
+00041500CSReferenced File ID
+00041504ULMRDR Directory Record Offset
+00041510UIReferenced SOP Class UID in File
+00041511UIReferenced SOP Instance UID in File
+00041512UIReferenced Transfer Syntax UID in File
+0004151AUIReferenced Related General SOP Class UID in File
+00041600ULNumber of References
+00080001ULLength to End
+00080005CSSpecific Character Set
+00080006SQLanguage Code Sequence
+00080008CSImage Type
+00080010SHRecognition Code
+00080012DAInstance Creation Date
+00080013TMInstance Creation Time
+00080014UIInstance Creator UID
+00080015DTInstance Coercion DateTime
+00080016UISOP Class UID
+00080017UIAcquisition UID
+00080018UISOP Instance UID
+00080019UIPyramid UID
+0008001AUIRelated General SOP Class UID
+0008001BUIOriginal Specialized SOP Class UID
+0008001CCSSynthetic Data
+00080020DAStudy Date
+00080021DASeries Date
+00080022DAAcquisition Date
+00080023DAContent Date
+00080024DAOverlay Date
+00080025DACurve Date
+0008002ADTAcquisition DateTime
+00080030TMStudy Time
+00080031TMSeries Time
+00080032TMAcquisition Time
+00080033TMContent Time
+00080034TMOverlay Time
+00080035TMCurve Time
+00080040USData Set Type
+00080041LOData Set Subtype
+00080042CSNuclear Medicine Series Type
+00080050SHAccession Number
+00080051SQIssuer of Accession Number Sequence
+00080052CSQuery/Retrieve Level
+00080053CSQuery/Retrieve View
+00080054AERetrieve AE Title
+00080055AEStation AE Title
+00080056CSInstance Availability
+00080058UIFailed SOP Instance UID List
+00080060CSModality
+00080061CSModalities in Study
+00080062UISOP Classes in Study
+00080063SQAnatomic Regions in Study Code Sequence
+00080064CSConversion Type
+00080068CSPresentation Intent Type
+00080070LOManufacturer
+00080080LOInstitution Name
+00080081STInstitution Address
+00080082SQInstitution Code Sequence
+00080090PNReferring Physician's Name
+00080092STReferring Physician's Address
+00080094SHReferring Physician's Telephone Numbers
+00080096SQReferring Physician Identification Sequence
+0008009CPNConsulting Physician's Name
+0008009DSQConsulting Physician Identification Sequence
+00080100SHCode Value
+00080101LOExtended Code Value
+00080102SHCoding Scheme Designator
+00080103SHCoding Scheme Version
+00080104LOCode Meaning
+00080105CSMapping Resource
+00080106DTContext Group Version
+00080107DTContext Group Local Version
+00080108LTExtended Code Meaning
+00080109SQCoding Scheme Resources Sequence
+0008010ACSCoding Scheme URL Type
+0008010BCSContext Group Extension Flag
+0008010CUICoding Scheme UID
+0008010DUIContext Group Extension Creator UID
+0008010EURCoding Scheme URL
+0008010FCSContext Identifier
+00080110SQCoding Scheme Identification Sequence
+00080112LOCoding Scheme Registry
+00080114STCoding Scheme External ID
+00080115STCoding Scheme Name
+00080116STCoding Scheme Responsible Organization
+00080117UIContext UID
+00080118UIMapping Resource UID
+00080119UCLong Code Value
+00080120URURN Code Value
+00080121SQEquivalent Code Sequence
+00080122LOMapping Resource Name
+00080123SQContext Group Identification Sequence
+00080124SQMapping Resource Identification Sequence
+00080201SHTimezone Offset From UTC
+00080202OBRetired-blank
+00080220SQResponsible Group Code Sequence
+00080221CSEquipment Modality
+00080222LOManufacturer's Related Model Group
+00080300SQPrivate Data Element Characteristics Sequence
+00080301USPrivate Group Reference
+00080302LOPrivate Creator Reference
+00080303CSBlock Identifying Information Status
+00080304USNonidentifying Private Elements
+00080305SQDeidentification Action Sequence
+00080306USIdentifying Private Elements
+00080307CSDeidentification Action
+00080308USPrivate Data Element
+00080309ULPrivate Data Element Value Multiplicity
+0008030ACSPrivate Data Element Value Representation
+0008030BULPrivate Data Element Number of Items
+0008030CUCPrivate Data Element Name
+0008030DUCPrivate Data Element Keyword
+0008030EUTPrivate Data Element Description
+0008030FUTPrivate Data Element Encoding
+00080310SQPrivate Data Element Definition Sequence
+00080400SQScope of Inventory Sequence
+00080401LTInventory Purpose
+00080402LTInventory Instance Description
+00080403CSInventory Level
+00080404DTItem Inventory DateTime
+00080405CSRemoved from Operational Use
+00080406SQReason for Removal Code Sequence
+00080407URStored Instance Base URI
+00080408URFolder Access URI
+00080409URFile Access URI
+0008040ACSContainer File Type
+0008040BURFilename in Container
+0008040CUVFile Offset in Container
+0008040DUVFile Length in Container
+0008040EUIStored Instance Transfer Syntax UID
+0008040FCSExtended Matching Mechanisms
+00080410SQRange Matching Sequence
+00080411SQList of UID Matching Sequence
+00080412SQEmpty Value Matching Sequence
+00080413SQGeneral Matching Sequence
+00080414USRequested Status Interval
+00080415CSRetain Instances
+00080416DTExpiration DateTime
+00080417CSTransaction Status
+00080418LTTransaction Status Comment
+00080419SQFile Set Access Sequence
+0008041ASQFile Access Sequence
+0008041BOBRecord Key
+0008041COBPrior Record Key
+0008041DSQMetadata Sequence
+0008041ESQUpdated Metadata Sequence
+0008041FDTStudy Update DateTime
+00080420SQInventory Access End Points Sequence
+00080421SQStudy Access End Points Sequence
+00080422SQIncorporated Inventory Instance Sequence
+00080423SQInventoried Studies Sequence
+00080424SQInventoried Series Sequence
+00080425SQInventoried Instances Sequence
+00080426CSInventory Completion Status
+00080427ULNumber of Study Records in Instance
+00080428UVTotal Number of Study Records
+00080429UVMaximum Number of Records
+00081000AENetwork ID
+00081010SHStation Name
+00081030LOStudy Description
+00081032SQProcedure Code Sequence
+0008103ELOSeries Description
+0008103FSQSeries Description Code Sequence
+00081040LOInstitutional Department Name
+00081041SQInstitutional Department Type Code Sequence
+00081048PNPhysician(s) of Record
+00081049SQPhysician(s) of Record Identification Sequence
+00081050PNPerforming Physician's Name
+00081052SQPerforming Physician Identification Sequence
+00081060PNName of Physician(s) Reading Study
+00081062SQPhysician(s) Reading Study Identification Sequence
+00081070PNOperators' Name
+00081072SQOperator Identification Sequence
+00081080LOAdmitting Diagnoses Description
+00081084SQAdmitting Diagnoses Code Sequence
+00081088LOPyramid Description
+00081090LOManufacturer's Model Name
+00081100SQReferenced Results Sequence
+00081110SQReferenced Study Sequence
+00081111SQReferenced Performed Procedure Step Sequence
+00081112SQReferenced Instances by SOP Class Sequence
+00081115SQReferenced Series Sequence
+00081120SQReferenced Patient Sequence
+00081125SQReferenced Visit Sequence
+00081130SQReferenced Overlay Sequence
+00081134SQReferenced Stereometric Instance Sequence
+0008113ASQReferenced Waveform Sequence
+00081140SQReferenced Image Sequence
+00081145SQReferenced Curve Sequence
+0008114ASQReferenced Instance Sequence
+0008114BSQReferenced Real World Value Mapping Instance Sequence
+00081150UIReferenced SOP Class UID
+00081155UIReferenced SOP Instance UID
+00081156SQDefinition Source Sequence
+0008115AUISOP Classes Supported
+00081160ISReferenced Frame Number
+00081161ULSimple Frame List
+00081162ULCalculated Frame List
+00081163FDTime Range
+00081164SQFrame Extraction Sequence
+00081167UIMulti-frame Source SOP Instance UID
+00081190URRetrieve URL
+00081195UITransaction UID
+00081196USWarning Reason
+00081197USFailure Reason
+00081198SQFailed SOP Sequence
+00081199SQReferenced SOP Sequence
+0008119ASQOther Failures Sequence
+0008119BSQFailed Study Sequence
+00081200SQStudies Containing Other Referenced Instances Sequence
+00081250SQRelated Series Sequence
+00082110CSLossy Image Compression (Retired)
+00082111STDerivation Description
+00082112SQSource Image Sequence
+00082120SHStage Name
+00082122ISStage Number
+00082124ISNumber of Stages
+00082127SHView Name
+00082128ISView Number
+00082129ISNumber of Event Timers
+0008212AISNumber of Views in Stage
+00082130DSEvent Elapsed Time(s)
+00082132LOEvent Timer Name(s)
+00082133SQEvent Timer Sequence
+00082134FDEvent Time Offset
+00082135SQEvent Code Sequence
+00082142ISStart Trim
+00082143ISStop Trim
+00082144ISRecommended Display Frame Rate
+00082200CSTransducer Position
+00082204CSTransducer Orientation
+00082208CSAnatomic Structure
+00082218SQAnatomic Region Sequence
+00082220SQAnatomic Region Modifier Sequence
+00082228SQPrimary Anatomic Structure Sequence
+00082229SQAnatomic Structure, Space or Region Sequence
+00082230SQPrimary Anatomic Structure Modifier Sequence
+00082240SQTransducer Position Sequence
+00082242SQTransducer Position Modifier Sequence
+00082244SQTransducer Orientation Sequence
+00082246SQTransducer Orientation Modifier Sequence
+00082251SQAnatomic Structure Space Or Region Code Sequence (Trial)
+00082253SQAnatomic Portal Of Entrance Code Sequence (Trial)
+00082255SQAnatomic Approach Direction Code Sequence (Trial)
+00082256STAnatomic Perspective Description (Trial)
+00082257SQAnatomic Perspective Code Sequence (Trial)
+00082258STAnatomic Location Of Examining Instrument Description (Trial)
+00082259SQAnatomic Location Of Examining Instrument Code Sequence (Trial)
+0008225ASQAnatomic Structure Space Or Region Modifier Code Sequence (Trial)
+0008225CSQOn Axis Background Anatomic Structure Code Sequence (Trial)
+00083001SQAlternate Representation Sequence
+00083002UIAvailable Transfer Syntax UID
+00083010UIIrradiation Event UID
+00083011SQSource Irradiation Event Sequence
+00083012UIRadiopharmaceutical Administration Event UID
+00084000LTIdentifying Comments
+00089007CSFrame Type
+00089092SQReferenced Image Evidence Sequence
+00089121SQReferenced Raw Data Sequence
+00089123UICreator-Version UID
+00089124SQDerivation Image Sequence
+00089154SQSource Image Evidence Sequence
+00089205CSPixel Presentation
+00089206CSVolumetric Properties
+00089207CSVolume Based Calculation Technique
+00089208CSComplex Image Component
+00089209CSAcquisition Contrast
+00089215SQDerivation Code Sequence
+00089237SQReferenced Presentation State Sequence
+00089410SQReferenced Other Plane Sequence
+00089458SQFrame Display Sequence
+00089459FLRecommended Display Frame Rate in Float
+00089460CSSkip Frame Range Flag
+00100010PNPatient's Name
+00100020LOPatient ID
+00100021LOIssuer of Patient ID
+00100022CSType of Patient ID
+00100024SQIssuer of Patient ID Qualifiers Sequence
+00100026SQSource Patient Group Identification Sequence
+00100027SQGroup of Patients Identification Sequence
+00100028USSubject Relative Position in Image
+00100030DAPatient's Birth Date
+00100032TMPatient's Birth Time
+00100033LOPatient's Birth Date in Alternative Calendar
+00100034LOPatient's Death Date in Alternative Calendar
+00100035CSPatient's Alternative Calendar
+00100040CSPatient's Sex
+00100050SQPatient's Insurance Plan Code Sequence
+00100101SQPatient's Primary Language Code Sequence
+00100102SQPatient's Primary Language Modifier Code Sequence
+00100200CSQuality Control Subject
+00100201SQQuality Control Subject Type Code Sequence
+00100212UCStrain Description
+00100213LOStrain Nomenclature
+00100214LOStrain Stock Number
+00100215SQStrain Source Registry Code Sequence
+00100216SQStrain Stock Sequence
+00100217LOStrain Source
+00100218UTStrain Additional Information
+00100219SQStrain Code Sequence
+00100221SQGenetic Modifications Sequence
+00100222UCGenetic Modifications Description
+00100223LOGenetic Modifications Nomenclature
+00100229SQGenetic Modifications Code Sequence
+00101000LOOther Patient IDs
+00101001PNOther Patient Names
+00101002SQOther Patient IDs Sequence
+00101005PNPatient's Birth Name
+00101010ASPatient's Age
+00101020DSPatient's Size
+00101021SQPatient's Size Code Sequence
+00101022DSPatient's Body Mass Index
+00101023DSMeasured AP Dimension
+00101024DSMeasured Lateral Dimension
+00101030DSPatient's Weight
+00101040LOPatient's Address
+00101050LOInsurance Plan Identification
+00101060PNPatient's Mother's Birth Name
+00101080LOMilitary Rank
+00101081LOBranch of Service
+00101090LOMedical Record Locator
+00101100SQReferenced Patient Photo Sequence
+00102000LOMedical Alerts
+00102110LOAllergies
+00102150LOCountry of Residence
+00102152LORegion of Residence
+00102154SHPatient's Telephone Numbers
+00102155LTPatient's Telecom Information
+00102160SHEthnic Group
+00102161SQEthnic Group Code Sequence
+00102180SHOccupation
+001021A0CSSmoking Status
+001021B0LTAdditional Patient History
+001021C0USPregnancy Status
+001021D0DALast Menstrual Date
+001021F0LOPatient's Religious Preference
+00102201LOPatient Species Description
+00102202SQPatient Species Code Sequence
+00102203CSPatient's Sex Neutered
+00102210CSAnatomical Orientation Type
+00102292LOPatient Breed Description
+00102293SQPatient Breed Code Sequence
+00102294SQBreed Registration Sequence
+00102295LOBreed Registration Number
+00102296SQBreed Registry Code Sequence
+00102297PNResponsible Person
+00102298CSResponsible Person Role
+00102299LOResponsible Organization
+00104000LTPatient Comments
+00109431FLExamined Body Thickness
+00120010LOClinical Trial Sponsor Name
+00120020LOClinical Trial Protocol ID
+00120021LOClinical Trial Protocol Name
+00120022LOIssuer of Clinical Trial Protocol ID
+00120023SQOther Clinical Trial Protocol IDs Sequence
+00120030LOClinical Trial Site ID
+00120031LOClinical Trial Site Name
+00120032LOIssuer of Clinical Trial Site ID
+00120040LOClinical Trial Subject ID
+00120041LOIssuer of Clinical Trial Subject ID
+00120042LOClinical Trial Subject Reading ID
+00120043LOIssuer of Clinical Trial Subject Reading ID
+00120050LOClinical Trial Time Point ID
+00120051STClinical Trial Time Point Description
+00120052FDLongitudinal Temporal Offset from Event
+00120053CSLongitudinal Temporal Event Type
+00120054SQClinical Trial Time Point Type Code Sequence
+00120055LOIssuer of Clinical Trial Time Point ID
+00120060LOClinical Trial Coordinating Center Name
+00120062CSPatient Identity Removed
+00120063LODe-identification Method
+00120064SQDe-identification Method Code Sequence
+00120071LOClinical Trial Series ID
+00120072LOClinical Trial Series Description
+00120073LOIssuer of Clinical Trial Series ID
+00120081LOClinical Trial Protocol Ethics Committee Name
+00120082LOClinical Trial Protocol Ethics Committee Approval Number
+00120083SQConsent for Clinical Trial Use Sequence
+00120084CSDistribution Type
+00120085CSConsent for Distribution Flag
+00120086DAEthics Committee Approval Effectiveness Start Date
+00120087DAEthics Committee Approval Effectiveness End Date
+00140023STCAD File Format
+00140024STComponent Reference System
+00140025STComponent Manufacturing Procedure
+00140028STComponent Manufacturer
+00140030DSMaterial Thickness
+00140032DSMaterial Pipe Diameter
+00140034DSMaterial Isolation Diameter
+00140042STMaterial Grade
+00140044STMaterial Properties Description
+00140045STMaterial Properties File Format (Retired)
+00140046LTMaterial Notes
+00140050CSComponent Shape
+00140052CSCurvature Type
+00140054DSOuter Diameter
+00140056DSInner Diameter
+00140100LOComponent Welder IDs
+00140101CSSecondary Approval Status
+00140102DASecondary Review Date
+00140103TMSecondary Review Time
+00140104PNSecondary Reviewer Name
+00140105STRepair ID
+00140106SQMultiple Component Approval Sequence
+00140107CSOther Approval Status
+00140108CSOther Secondary Approval Status
+00140200SQData Element Label Sequence
+00140201SQData Element Label Item Sequence
+00140202ATData Element
+00140203LOData Element Name
+00140204LOData Element Description
+00140205CSData Element Conditionality
+00140206ISData Element Minimum Characters
+00140207ISData Element Maximum Characters
+00141010STActual Environmental Conditions
+00141020DAExpiry Date
+00141040STEnvironmental Conditions
+00142002SQEvaluator Sequence
+00142004ISEvaluator Number
+00142006PNEvaluator Name
+00142008ISEvaluation Attempt
+00142012SQIndication Sequence
+00142014ISIndication Number
+00142016SHIndication Label
+00142018STIndication Description
+0014201ACSIndication Type
+0014201CCSIndication Disposition
+0014201ESQIndication ROI Sequence
+00142030SQIndication Physical Property Sequence
+00142032SHProperty Label
+00142202ISCoordinate System Number of Axes
+00142204SQCoordinate System Axes Sequence
+00142206STCoordinate System Axis Description
+00142208CSCoordinate System Data Set Mapping
+0014220AISCoordinate System Axis Number
+0014220CCSCoordinate System Axis Type
+0014220ECSCoordinate System Axis Units
+00142210OBCoordinate System Axis Values
+00142220SQCoordinate System Transform Sequence
+00142222STTransform Description
+00142224ISTransform Number of Axes
+00142226ISTransform Order of Axes
+00142228CSTransformed Axis Units
+0014222ADSCoordinate System Transform Rotation and Scale Matrix
+0014222CDSCoordinate System Transform Translation Matrix
+00143011DSInternal Detector Frame Time
+00143012DSNumber of Frames Integrated
+00143020SQDetector Temperature Sequence
+00143022STSensor Name
+00143024DSHorizontal Offset of Sensor
+00143026DSVertical Offset of Sensor
+00143028DSSensor Temperature
+00143040SQDark Current Sequence
+00143050OBDark Current Counts
+00143060SQGain Correction Reference Sequence
+00143070OBAir Counts
+00143071DSKV Used in Gain Calibration
+00143072DSMA Used in Gain Calibration
+00143073DSNumber of Frames Used for Integration
+00143074LOFilter Material Used in Gain Calibration
+00143075DSFilter Thickness Used in Gain Calibration
+00143076DADate of Gain Calibration
+00143077TMTime of Gain Calibration
+00143080OBBad Pixel Image
+00143099LTCalibration Notes
+00143100LTLinearity Correction Technique
+00143101LTBeam Hardening Correction Technique
+00144002SQPulser Equipment Sequence
+00144004CSPulser Type
+00144006LTPulser Notes
+00144008SQReceiver Equipment Sequence
+0014400ACSAmplifier Type
+0014400CLTReceiver Notes
+0014400ESQPre-Amplifier Equipment Sequence
+0014400FLTPre-Amplifier Notes
+00144010SQTransmit Transducer Sequence
+00144011SQReceive Transducer Sequence
+00144012USNumber of Elements
+00144013CSElement Shape
+00144014DSElement Dimension A
+00144015DSElement Dimension B
+00144016DSElement Pitch A
+00144017DSMeasured Beam Dimension A
+00144018DSMeasured Beam Dimension B
+00144019DSLocation of Measured Beam Diameter
+0014401ADSNominal Frequency
+0014401BDSMeasured Center Frequency
+0014401CDSMeasured Bandwidth
+0014401DDSElement Pitch B
+00144020SQPulser Settings Sequence
+00144022DSPulse Width
+00144024DSExcitation Frequency
+00144026CSModulation Type
+00144028DSDamping
+00144030SQReceiver Settings Sequence
+00144031DSAcquired Soundpath Length
+00144032CSAcquisition Compression Type
+00144033ISAcquisition Sample Size
+00144034DSRectifier Smoothing
+00144035SQDAC Sequence
+00144036CSDAC Type
+00144038DSDAC Gain Points
+0014403ADSDAC Time Points
+0014403CDSDAC Amplitude
+00144040SQPre-Amplifier Settings Sequence
+00144050SQTransmit Transducer Settings Sequence
+00144051SQReceive Transducer Settings Sequence
+00144052DSIncident Angle
+00144054STCoupling Technique
+00144056STCoupling Medium
+00144057DSCoupling Velocity
+00144058DSProbe Center Location X
+00144059DSProbe Center Location Z
+0014405ADSSound Path Length
+0014405CSTDelay Law Identifier
+00144060SQGate Settings Sequence
+00144062DSGate Threshold
+00144064DSVelocity of Sound
+00144070SQCalibration Settings Sequence
+00144072STCalibration Procedure
+00144074SHProcedure Version
+00144076DAProcedure Creation Date
+00144078DAProcedure Expiration Date
+0014407ADAProcedure Last Modified Date
+0014407CTMCalibration Time
+0014407EDACalibration Date
+00144080SQProbe Drive Equipment Sequence
+00144081CSDrive Type
+00144082LTProbe Drive Notes
+00144083SQDrive Probe Sequence
+00144084DSProbe Inductance
+00144085DSProbe Resistance
+00144086SQReceive Probe Sequence
+00144087SQProbe Drive Settings Sequence
+00144088DSBridge Resistors
+00144089DSProbe Orientation Angle
+0014408BDSUser Selected Gain Y
+0014408CDSUser Selected Phase
+0014408DDSUser Selected Offset X
+0014408EDSUser Selected Offset Y
+00144091SQChannel Settings Sequence
+00144092DSChannel Threshold
+0014409ASQScanner Settings Sequence
+0014409BSTScan Procedure
+0014409CDSTranslation Rate X
+0014409DDSTranslation Rate Y
+0014409FDSChannel Overlap
+001440A0LOImage Quality Indicator Type
+001440A1LOImage Quality Indicator Material
+001440A2LOImage Quality Indicator Size
+00145002ISLINAC Energy
+00145004ISLINAC Output
+00145100USActive Aperture
+00145101DSTotal Aperture
+00145102DSAperture Elevation
+00145103DSMain Lobe Angle
+00145104DSMain Roof Angle
+00145105CSConnector Type
+00145106SHWedge Model Number
+00145107DSWedge Angle Float
+00145108DSWedge Roof Angle
+00145109CSWedge Element 1 Position
+0014510ADSWedge Material Velocity
+0014510BSHWedge Material
+0014510CDSWedge Offset Z
+0014510DDSWedge Origin Offset X
+0014510EDSWedge Time Delay
+0014510FSHWedge Name
+00145110SHWedge Manufacturer Name
+00145111LOWedge Description
+00145112DSNominal Beam Angle
+00145113DSWedge Offset X
+00145114DSWedge Offset Y
+00145115DSWedge Total Length
+00145116DSWedge In Contact Length
+00145117DSWedge Front Gap
+00145118DSWedge Total Height
+00145119DSWedge Front Height
+0014511ADSWedge Rear Height
+0014511BDSWedge Total Width
+0014511CDSWedge In Contact Width
+0014511DDSWedge Chamfer Height
+0014511ECSWedge Curve
+0014511FDSRadius Along the Wedge
+00160001DSWhite Point
+00160002DSPrimary Chromaticities
+00160003UTBattery Level
+00160004DSExposure Time in Seconds
+00160005DSF-Number
+00160006ISOECF Rows
+00160007ISOECF Columns
+00160008UCOECF Column Names
+00160009DSOECF Values
+0016000AISSpatial Frequency Response Rows
+0016000BISSpatial Frequency Response Columns
+0016000CUCSpatial Frequency Response Column Names
+0016000DDSSpatial Frequency Response Values
+0016000EISColor Filter Array Pattern Rows
+0016000FISColor Filter Array Pattern Columns
+00160010DSColor Filter Array Pattern Values
+00160011USFlash Firing Status
+00160012USFlash Return Status
+00160013USFlash Mode
+00160014USFlash Function Present
+00160015USFlash Red Eye Mode
+00160016USExposure Program
+00160017UTSpectral Sensitivity
+00160018ISPhotographic Sensitivity
+00160019ISSelf Timer Mode
+0016001AUSSensitivity Type
+0016001BISStandard Output Sensitivity
+0016001CISRecommended Exposure Index
+0016001DISISO Speed
+0016001EISISO Speed Latitude yyy
+0016001FISISO Speed Latitude zzz
+00160020UTEXIF Version
+00160021DSShutter Speed Value
+00160022DSAperture Value
+00160023DSBrightness Value
+00160024DSExposure Bias Value
+00160025DSMax Aperture Value
+00160026DSSubject Distance
+00160027USMetering Mode
+00160028USLight Source
+00160029DSFocal Length
+0016002AISSubject Area
+0016002BOBMaker Note
+00160030DSTemperature
+00160031DSHumidity
+00160032DSPressure
+00160033DSWater Depth
+00160034DSAcceleration
+00160035DSCamera Elevation Angle
+00160036DSFlash Energy
+00160037ISSubject Location
+00160038DSPhotographic Exposure Index
+00160039USSensing Method
+0016003AUSFile Source
+0016003BUSScene Type
+00160041USCustom Rendered
+00160042USExposure Mode
+00160043USWhite Balance
+00160044DSDigital Zoom Ratio
+00160045ISFocal Length In 35mm Film
+00160046USScene Capture Type
+00160047USGain Control
+00160048USContrast
+00160049USSaturation
+0016004AUSSharpness
+0016004BOBDevice Setting Description
+0016004CUSSubject Distance Range
+0016004DUTCamera Owner Name
+0016004EDSLens Specification
+0016004FUTLens Make
+00160050UTLens Model
+00160051UTLens Serial Number
+00160061CSInteroperability Index
+00160062OBInteroperability Version
+00160070OBGPS Version ID
+00160071CSGPS Latitude Ref
+00160072DSGPS Latitude
+00160073CSGPS Longitude Ref
+00160074DSGPS Longitude
+00160075USGPS Altitude Ref
+00160076DSGPS Altitude
+00160077DTGPS Time Stamp
+00160078UTGPS Satellites
+00160079CSGPS Status
+0016007ACSGPS Measure Mode
+0016007BDSGPS DOP
+0016007CCSGPS Speed Ref
+0016007DDSGPS Speed
+0016007ECSGPS Track Ref
+0016007FDSGPS Track
+00160080CSGPS Img Direction Ref
+00160081DSGPS Img Direction
+00160082UTGPS Map Datum
+00160083CSGPS Dest Latitude Ref
+00160084DSGPS Dest Latitude
+00160085CSGPS Dest Longitude Ref
+00160086DSGPS Dest Longitude
+00160087CSGPS Dest Bearing Ref
+00160088DSGPS Dest Bearing
+00160089CSGPS Dest Distance Ref
+0016008ADSGPS Dest Distance
+0016008BOBGPS Processing Method
+0016008COBGPS Area Information
+0016008DDTGPS Date Stamp
+0016008EISGPS Differential
+00161001CSLight Source Polarization
+00161002DSEmitter Color Temperature
+00161003CSContact Method
+00161004CSImmersion Media
+00161005DSOptical Magnification Factor
+00180010LOContrast/Bolus Agent
+00180012SQContrast/Bolus Agent Sequence
+00180013FLContrast/Bolus T1 Relaxivity
+00180014SQContrast/Bolus Administration Route Sequence
+00180015CSBody Part Examined
+00180020CSScanning Sequence
+00180021CSSequence Variant
+00180022CSScan Options
+00180023CSMR Acquisition Type
+00180024SHSequence Name
+00180025CSAngio Flag
+00180026SQIntervention Drug Information Sequence
+00180027TMIntervention Drug Stop Time
+00180028DSIntervention Drug Dose
+00180029SQIntervention Drug Code Sequence
+0018002ASQAdditional Drug Sequence
+00180030LORadionuclide
+00180031LORadiopharmaceutical
+00180032DSEnergy Window Centerline
+00180033DSEnergy Window Total Width
+00180034LOIntervention Drug Name
+00180035TMIntervention Drug Start Time
+00180036SQIntervention Sequence
+00180037CSTherapy Type
+00180038CSIntervention Status
+00180039CSTherapy Description
+0018003ASTIntervention Description
+00180040ISCine Rate
+00180042CSInitial Cine Run State
+00180050DSSlice Thickness
+00180060DSKVP
+00180070ISCounts Accumulated
+00180071CSAcquisition Termination Condition
+00180072DSEffective Duration
+00180073CSAcquisition Start Condition
+00180074ISAcquisition Start Condition Data
+00180075ISAcquisition Termination Condition Data
+00180080DSRepetition Time
+00180081DSEcho Time
+00180082DSInversion Time
+00180083DSNumber of Averages
+00180084DSImaging Frequency
+00180085SHImaged Nucleus
+00180086ISEcho Number(s)
+00180087DSMagnetic Field Strength
+00180088DSSpacing Between Slices
+00180089ISNumber of Phase Encoding Steps
+00180090DSData Collection Diameter
+00180091ISEcho Train Length
+00180093DSPercent Sampling
+00180094DSPercent Phase Field of View
+00180095DSPixel Bandwidth
+00181000LODevice Serial Number
+00181002UIDevice UID
+00181003LODevice ID
+00181004LOPlate ID
+00181005LOGenerator ID
+00181006LOGrid ID
+00181007LOCassette ID
+00181008LOGantry ID
+00181009UTUnique Device Identifier
+0018100ASQUDI Sequence
+0018100BUIManufacturer's Device Class UID
+00181010LOSecondary Capture Device ID
+00181011LOHardcopy Creation Device ID
+00181012DADate of Secondary Capture
+00181014TMTime of Secondary Capture
+00181016LOSecondary Capture Device Manufacturer
+00181017LOHardcopy Device Manufacturer
+00181018LOSecondary Capture Device Manufacturer's Model Name
+00181019LOSecondary Capture Device Software Versions
+0018101ALOHardcopy Device Software Version
+0018101BLOHardcopy Device Manufacturer's Model Name
+00181020LOSoftware Versions
+00181022SHVideo Image Format Acquired
+00181023LODigital Image Format Acquired
+00181030LOProtocol Name
+00181040LOContrast/Bolus Route
+00181041DSContrast/Bolus Volume
+00181042TMContrast/Bolus Start Time
+00181043TMContrast/Bolus Stop Time
+00181044DSContrast/Bolus Total Dose
+00181045ISSyringe Counts
+00181046DSContrast Flow Rate
+00181047DSContrast Flow Duration
+00181048CSContrast/Bolus Ingredient
+00181049DSContrast/Bolus Ingredient Concentration
+00181050DSSpatial Resolution
+00181060DSTrigger Time
+00181061LOTrigger Source or Type
+00181062ISNominal Interval
+00181063DSFrame Time
+00181064LOCardiac Framing Type
+00181065DSFrame Time Vector
+00181066DSFrame Delay
+00181067DSImage Trigger Delay
+00181068DSMultiplex Group Time Offset
+00181069DSTrigger Time Offset
+0018106ACSSynchronization Trigger
+0018106CUSSynchronization Channel
+0018106EULTrigger Sample Position
+00181070LORadiopharmaceutical Route
+00181071DSRadiopharmaceutical Volume
+00181072TMRadiopharmaceutical Start Time
+00181073TMRadiopharmaceutical Stop Time
+00181074DSRadionuclide Total Dose
+00181075DSRadionuclide Half Life
+00181076DSRadionuclide Positron Fraction
+00181077DSRadiopharmaceutical Specific Activity
+00181078DTRadiopharmaceutical Start DateTime
+00181079DTRadiopharmaceutical Stop DateTime
+00181080CSBeat Rejection Flag
+00181081ISLow R-R Value
+00181082ISHigh R-R Value
+00181083ISIntervals Acquired
+00181084ISIntervals Rejected
+00181085LOPVC Rejection
+00181086ISSkip Beats
+00181088ISHeart Rate
+00181090ISCardiac Number of Images
+00181094ISTrigger Window
+00181100DSReconstruction Diameter
+00181110DSDistance Source to Detector
+00181111DSDistance Source to Patient
+00181114DSEstimated Radiographic Magnification Factor
+00181120DSGantry/Detector Tilt
+00181121DSGantry/Detector Slew
+00181130DSTable Height
+00181131DSTable Traverse
+00181134CSTable Motion
+00181135DSTable Vertical Increment
+00181136DSTable Lateral Increment
+00181137DSTable Longitudinal Increment
+00181138DSTable Angle
+0018113ACSTable Type
+00181140CSRotation Direction
+00181141DSAngular Position
+00181142DSRadial Position
+00181143DSScan Arc
+00181144DSAngular Step
+00181145DSCenter of Rotation Offset
+00181146DSRotation Offset
+00181147CSField of View Shape
+00181149ISField of View Dimension(s)
+00181150ISExposure Time
+00181151ISX-Ray Tube Current
+00181152ISExposure
+00181153ISExposure in uAs
+00181154DSAverage Pulse Width
+00181155CSRadiation Setting
+00181156CSRectification Type
+0018115ACSRadiation Mode
+0018115EDSImage and Fluoroscopy Area Dose Product
+00181160SHFilter Type
+00181161LOType of Filters
+00181162DSIntensifier Size
+00181164DSImager Pixel Spacing
+00181166CSGrid
+00181170ISGenerator Power
+00181180SHCollimator/grid Name
+00181181CSCollimator Type
+00181182ISFocal Distance
+00181183DSX Focus Center
+00181184DSY Focus Center
+00181190DSFocal Spot(s)
+00181191CSAnode Target Material
+001811A0DSBody Part Thickness
+001811A2DSCompression Force
+001811A3DSCompression Pressure
+001811A4LOPaddle Description
+001811A5DSCompression Contact Area
+001811B0LOAcquisition Mode
+001811B1LODose Mode Name
+001811B2CSAcquired Subtraction Mask Flag
+001811B3CSFluoroscopy Persistence Flag
+001811B4CSFluoroscopy Last Image Hold Persistence Flag
+001811B5ISUpper Limit Number Of Persistent Fluoroscopy Frames
+001811B6CSContrast/Bolus Auto Injection Trigger Flag
+001811B7FDContrast/Bolus Injection Delay
+001811B8SQXA Acquisition Phase Details Sequence
+001811B9FDXA Acquisition Frame Rate
+001811BASQXA Plane Details Sequence
+001811BBLOAcquisition Field of View Label
+001811BCSQX-Ray Filter Details Sequence
+001811BDFDXA Acquisition Duration
+001811BECSReconstruction Pipeline Type
+001811BFSQImage Filter Details Sequence
+001811C0CSApplied Mask Subtraction Flag
+001811C1SQRequested Series Description Code Sequence
+00181200DADate of Last Calibration
+00181201TMTime of Last Calibration
+00181202DTDateTime of Last Calibration
+00181203DTCalibration DateTime
+00181204DADate of Manufacture
+00181205DADate of Installation
+00181210SHConvolution Kernel
+00181240ISUpper/Lower Pixel Values
+00181242ISActual Frame Duration
+00181243ISCount Rate
+00181244USPreferred Playback Sequencing
+00181250SHReceive Coil Name
+00181251SHTransmit Coil Name
+00181260SHPlate Type
+00181261LOPhosphor Type
+00181271FDWater Equivalent Diameter
+00181272SQWater Equivalent Diameter Calculation Method Code Sequence
+00181300DSScan Velocity
+00181301CSWhole Body Technique
+00181302ISScan Length
+00181310USAcquisition Matrix
+00181312CSIn-plane Phase Encoding Direction
+00181314DSFlip Angle
+00181315CSVariable Flip Angle Flag
+00181316DSSAR
+00181318DSdB/dt
+00181320FLB1rms
+00181400LOAcquisition Device Processing Description
+00181401LOAcquisition Device Processing Code
+00181402CSCassette Orientation
+00181403CSCassette Size
+00181404USExposures on Plate
+00181405ISRelative X-Ray Exposure
+00181411DSExposure Index
+00181412DSTarget Exposure Index
+00181413DSDeviation Index
+00181450DSColumn Angulation
+00181460DSTomo Layer Height
+00181470DSTomo Angle
+00181480DSTomo Time
+00181490CSTomo Type
+00181491CSTomo Class
+00181495ISNumber of Tomosynthesis Source Images
+00181500CSPositioner Motion
+00181508CSPositioner Type
+00181510DSPositioner Primary Angle
+00181511DSPositioner Secondary Angle
+00181520DSPositioner Primary Angle Increment
+00181521DSPositioner Secondary Angle Increment
+00181530DSDetector Primary Angle
+00181531DSDetector Secondary Angle
+00181600CSShutter Shape
+00181602ISShutter Left Vertical Edge
+00181604ISShutter Right Vertical Edge
+00181606ISShutter Upper Horizontal Edge
+00181608ISShutter Lower Horizontal Edge
+00181610ISCenter of Circular Shutter
+00181612ISRadius of Circular Shutter
+00181620ISVertices of the Polygonal Shutter
+00181622USShutter Presentation Value
+00181623USShutter Overlay Group
+00181624USShutter Presentation Color CIELab Value
+00181630CSOutline Shape Type
+00181631FDOutline Left Vertical Edge
+00181632FDOutline Right Vertical Edge
+00181633FDOutline Upper Horizontal Edge
+00181634FDOutline Lower Horizontal Edge
+00181635FDCenter of Circular Outline
+00181636FDDiameter of Circular Outline
+00181637ULNumber of Polygonal Vertices
+00181638OFVertices of the Polygonal Outline
+00181700CSCollimator Shape
+00181702ISCollimator Left Vertical Edge
+00181704ISCollimator Right Vertical Edge
+00181706ISCollimator Upper Horizontal Edge
+00181708ISCollimator Lower Horizontal Edge
+00181710ISCenter of Circular Collimator
+00181712ISRadius of Circular Collimator
+00181720ISVertices of the Polygonal Collimator
+00181800CSAcquisition Time Synchronized
+00181801SHTime Source
+00181802CSTime Distribution Protocol
+00181803LONTP Source Address
+00182001ISPage Number Vector
+00182002SHFrame Label Vector
+00182003DSFrame Primary Angle Vector
+00182004DSFrame Secondary Angle Vector
+00182005DSSlice Location Vector
+00182006SHDisplay Window Label Vector
+00182010DSNominal Scanned Pixel Spacing
+00182020CSDigitizing Device Transport Direction
+00182030DSRotation of Scanned Film
+00182041SQBiopsy Target Sequence
+00182042UITarget UID
+00182043FLLocalizing Cursor Position
+00182044FLCalculated Target Position
+00182045SHTarget Label
+00182046FLDisplayed Z Value
+00183100CSIVUS Acquisition
+00183101DSIVUS Pullback Rate
+00183102DSIVUS Gated Rate
+00183103ISIVUS Pullback Start Frame Number
+00183104ISIVUS Pullback Stop Frame Number
+00183105ISLesion Number
+00184000LTAcquisition Comments
+00185000SHOutput Power
+00185010LOTransducer Data
+00185011SQTransducer Identification Sequence
+00185012DSFocus Depth
+00185020LOProcessing Function
+00185021LOPostprocessing Function
+00185022DSMechanical Index
+00185024DSBone Thermal Index
+00185026DSCranial Thermal Index
+00185027DSSoft Tissue Thermal Index
+00185028DSSoft Tissue-focus Thermal Index
+00185029DSSoft Tissue-surface Thermal Index
+00185030DSDynamic Range
+00185040DSTotal Gain
+00185050ISDepth of Scan Field
+00185100CSPatient Position
+00185101CSView Position
+00185104SQProjection Eponymous Name Code Sequence
+00185210DSImage Transformation Matrix
+00185212DSImage Translation Vector
+00186000DSSensitivity
+00186011SQSequence of Ultrasound Regions
+00186012USRegion Spatial Format
+00186014USRegion Data Type
+00186016ULRegion Flags
+00186018ULRegion Location Min X0
+0018601AULRegion Location Min Y0
+0018601CULRegion Location Max X1
+0018601EULRegion Location Max Y1
+00186020SLReference Pixel X0
+00186022SLReference Pixel Y0
+00186024USPhysical Units X Direction
+00186026USPhysical Units Y Direction
+00186028FDReference Pixel Physical Value X
+0018602AFDReference Pixel Physical Value Y
+0018602CFDPhysical Delta X
+0018602EFDPhysical Delta Y
+00186030ULTransducer Frequency
+00186031CSTransducer Type
+00186032ULPulse Repetition Frequency
+00186034FDDoppler Correction Angle
+00186036FDSteering Angle
+00186038ULDoppler Sample Volume X Position (Retired)
+00186039SLDoppler Sample Volume X Position
+0018603AULDoppler Sample Volume Y Position (Retired)
+0018603BSLDoppler Sample Volume Y Position
+0018603CULTM-Line Position X0 (Retired)
+0018603DSLTM-Line Position X0
+0018603EULTM-Line Position Y0 (Retired)
+0018603FSLTM-Line Position Y0
+00186040ULTM-Line Position X1 (Retired)
+00186041SLTM-Line Position X1
+00186042ULTM-Line Position Y1 (Retired)
+00186043SLTM-Line Position Y1
+00186044USPixel Component Organization
+00186046ULPixel Component Mask
+00186048ULPixel Component Range Start
+0018604AULPixel Component Range Stop
+0018604CUSPixel Component Physical Units
+0018604EUSPixel Component Data Type
+00186050ULNumber of Table Break Points
+00186052ULTable of X Break Points
+00186054FDTable of Y Break Points
+00186056ULNumber of Table Entries
+00186058ULTable of Pixel Values
+0018605AFLTable of Parameter Values
+00186060FLR Wave Time Vector
+00186070USActive Image Area Overlay Group
+00187000CSDetector Conditions Nominal Flag
+00187001DSDetector Temperature
+00187004CSDetector Type
+00187005CSDetector Configuration
+00187006LTDetector Description
+00187008LTDetector Mode
+0018700ASHDetector ID
+0018700CDADate of Last Detector Calibration
+0018700ETMTime of Last Detector Calibration
+00187010ISExposures on Detector Since Last Calibration
+00187011ISExposures on Detector Since Manufactured
+00187012DSDetector Time Since Last Exposure
+00187014DSDetector Active Time
+00187016DSDetector Activation Offset From Exposure
+0018701ADSDetector Binning
+00187020DSDetector Element Physical Size
+00187022DSDetector Element Spacing
+00187024CSDetector Active Shape
+00187026DSDetector Active Dimension(s)
+00187028DSDetector Active Origin
+0018702ALODetector Manufacturer Name
+0018702BLODetector Manufacturer's Model Name
+00187030DSField of View Origin
+00187032DSField of View Rotation
+00187034CSField of View Horizontal Flip
+00187036FLPixel Data Area Origin Relative To FOV
+00187038FLPixel Data Area Rotation Angle Relative To FOV
+00187040LTGrid Absorbing Material
+00187041LTGrid Spacing Material
+00187042DSGrid Thickness
+00187044DSGrid Pitch
+00187046ISGrid Aspect Ratio
+00187048DSGrid Period
+0018704CDSGrid Focal Distance
+00187050CSFilter Material
+00187052DSFilter Thickness Minimum
+00187054DSFilter Thickness Maximum
+00187056FLFilter Beam Path Length Minimum
+00187058FLFilter Beam Path Length Maximum
+00187060CSExposure Control Mode
+00187062LTExposure Control Mode Description
+00187064CSExposure Status
+00187065DSPhototimer Setting
+00188150DSExposure Time in uS
+00188151DSX-Ray Tube Current in uA
+00189004CSContent Qualification
+00189005SHPulse Sequence Name
+00189006SQMR Imaging Modifier Sequence
+00189008CSEcho Pulse Sequence
+00189009CSInversion Recovery
+00189010CSFlow Compensation
+00189011CSMultiple Spin Echo
+00189012CSMulti-planar Excitation
+00189014CSPhase Contrast
+00189015CSTime of Flight Contrast
+00189016CSSpoiling
+00189017CSSteady State Pulse Sequence
+00189018CSEcho Planar Pulse Sequence
+00189019FDTag Angle First Axis
+00189020CSMagnetization Transfer
+00189021CST2 Preparation
+00189022CSBlood Signal Nulling
+00189024CSSaturation Recovery
+00189025CSSpectrally Selected Suppression
+00189026CSSpectrally Selected Excitation
+00189027CSSpatial Pre-saturation
+00189028CSTagging
+00189029CSOversampling Phase
+00189030FDTag Spacing First Dimension
+00189032CSGeometry of k-Space Traversal
+00189033CSSegmented k-Space Traversal
+00189034CSRectilinear Phase Encode Reordering
+00189035FDTag Thickness
+00189036CSPartial Fourier Direction
+00189037CSCardiac Synchronization Technique
+00189041LOReceive Coil Manufacturer Name
+00189042SQMR Receive Coil Sequence
+00189043CSReceive Coil Type
+00189044CSQuadrature Receive Coil
+00189045SQMulti-Coil Definition Sequence
+00189046LOMulti-Coil Configuration
+00189047SHMulti-Coil Element Name
+00189048CSMulti-Coil Element Used
+00189049SQMR Transmit Coil Sequence
+00189050LOTransmit Coil Manufacturer Name
+00189051CSTransmit Coil Type
+00189052FDSpectral Width
+00189053FDChemical Shift Reference
+00189054CSVolume Localization Technique
+00189058USMR Acquisition Frequency Encoding Steps
+00189059CSDe-coupling
+00189060CSDe-coupled Nucleus
+00189061FDDe-coupling Frequency
+00189062CSDe-coupling Method
+00189063FDDe-coupling Chemical Shift Reference
+00189064CSk-space Filtering
+00189065CSTime Domain Filtering
+00189066USNumber of Zero Fills
+00189067CSBaseline Correction
+00189069FDParallel Reduction Factor In-plane
+00189070FDCardiac R-R Interval Specified
+00189073FDAcquisition Duration
+00189074DTFrame Acquisition DateTime
+00189075CSDiffusion Directionality
+00189076SQDiffusion Gradient Direction Sequence
+00189077CSParallel Acquisition
+00189078CSParallel Acquisition Technique
+00189079FDInversion Times
+00189080STMetabolite Map Description
+00189081CSPartial Fourier
+00189082FDEffective Echo Time
+00189083SQMetabolite Map Code Sequence
+00189084SQChemical Shift Sequence
+00189085CSCardiac Signal Source
+00189087FDDiffusion b-value
+00189089FDDiffusion Gradient Orientation
+00189090FDVelocity Encoding Direction
+00189091FDVelocity Encoding Minimum Value
+00189092SQVelocity Encoding Acquisition Sequence
+00189093USNumber of k-Space Trajectories
+00189094CSCoverage of k-Space
+00189095ULSpectroscopy Acquisition Phase Rows
+00189096FDParallel Reduction Factor In-plane (Retired)
+00189098FDTransmitter Frequency
+00189100CSResonant Nucleus
+00189101CSFrequency Correction
+00189103SQMR Spectroscopy FOV/Geometry Sequence
+00189104FDSlab Thickness
+00189105FDSlab Orientation
+00189106FDMid Slab Position
+00189107SQMR Spatial Saturation Sequence
+00189112SQMR Timing and Related Parameters Sequence
+00189114SQMR Echo Sequence
+00189115SQMR Modifier Sequence
+00189117SQMR Diffusion Sequence
+00189118SQCardiac Synchronization Sequence
+00189119SQMR Averages Sequence
+00189125SQMR FOV/Geometry Sequence
+00189126SQVolume Localization Sequence
+00189127ULSpectroscopy Acquisition Data Columns
+00189147CSDiffusion Anisotropy Type
+00189151DTFrame Reference DateTime
+00189152SQMR Metabolite Map Sequence
+00189155FDParallel Reduction Factor out-of-plane
+00189159ULSpectroscopy Acquisition Out-of-plane Phase Steps
+00189166CSBulk Motion Status
+00189168FDParallel Reduction Factor Second In-plane
+00189169CSCardiac Beat Rejection Technique
+00189170CSRespiratory Motion Compensation Technique
+00189171CSRespiratory Signal Source
+00189172CSBulk Motion Compensation Technique
+00189173CSBulk Motion Signal Source
+00189174CSApplicable Safety Standard Agency
+00189175LOApplicable Safety Standard Description
+00189176SQOperating Mode Sequence
+00189177CSOperating Mode Type
+00189178CSOperating Mode
+00189179CSSpecific Absorption Rate Definition
+00189180CSGradient Output Type
+00189181FDSpecific Absorption Rate Value
+00189182FDGradient Output
+00189183CSFlow Compensation Direction
+00189184FDTagging Delay
+00189185STRespiratory Motion Compensation Technique Description
+00189186SHRespiratory Signal Source ID
+00189195FDChemical Shift Minimum Integration Limit in Hz
+00189196FDChemical Shift Maximum Integration Limit in Hz
+00189197SQMR Velocity Encoding Sequence
+00189198CSFirst Order Phase Correction
+00189199CSWater Referenced Phase Correction
+00189200CSMR Spectroscopy Acquisition Type
+00189214CSRespiratory Cycle Position
+00189217FDVelocity Encoding Maximum Value
+00189218FDTag Spacing Second Dimension
+00189219SSTag Angle Second Axis
+00189220FDFrame Acquisition Duration
+00189226SQMR Image Frame Type Sequence
+00189227SQMR Spectroscopy Frame Type Sequence
+00189231USMR Acquisition Phase Encoding Steps in-plane
+00189232USMR Acquisition Phase Encoding Steps out-of-plane
+00189234ULSpectroscopy Acquisition Phase Columns
+00189236CSCardiac Cycle Position
+00189239SQSpecific Absorption Rate Sequence
+00189240USRF Echo Train Length
+00189241USGradient Echo Train Length
+00189250CSArterial Spin Labeling Contrast
+00189251SQMR Arterial Spin Labeling Sequence
+00189252LOASL Technique Description
+00189253USASL Slab Number
+00189254FDASL Slab Thickness
+00189255FDASL Slab Orientation
+00189256FDASL Mid Slab Position
+00189257CSASL Context
+00189258ULASL Pulse Train Duration
+00189259CSASL Crusher Flag
+0018925AFDASL Crusher Flow Limit
+0018925BLOASL Crusher Description
+0018925CCSASL Bolus Cut-off Flag
+0018925DSQASL Bolus Cut-off Timing Sequence
+0018925ELOASL Bolus Cut-off Technique
+0018925FULASL Bolus Cut-off Delay Time
+00189260SQASL Slab Sequence
+00189295FDChemical Shift Minimum Integration Limit in ppm
+00189296FDChemical Shift Maximum Integration Limit in ppm
+00189297CSWater Reference Acquisition
+00189298ISEcho Peak Position
+00189301SQCT Acquisition Type Sequence
+00189302CSAcquisition Type
+00189303FDTube Angle
+00189304SQCT Acquisition Details Sequence
+00189305FDRevolution Time
+00189306FDSingle Collimation Width
+00189307FDTotal Collimation Width
+00189308SQCT Table Dynamics Sequence
+00189309FDTable Speed
+00189310FDTable Feed per Rotation
+00189311FDSpiral Pitch Factor
+00189312SQCT Geometry Sequence
+00189313FDData Collection Center (Patient)
+00189314SQCT Reconstruction Sequence
+00189315CSReconstruction Algorithm
+00189316CSConvolution Kernel Group
+00189317FDReconstruction Field of View
+00189318FDReconstruction Target Center (Patient)
+00189319FDReconstruction Angle
+00189320SHImage Filter
+00189321SQCT Exposure Sequence
+00189322FDReconstruction Pixel Spacing
+00189323CSExposure Modulation Type
+00189324FDEstimated Dose Saving
+00189325SQCT X-Ray Details Sequence
+00189326SQCT Position Sequence
+00189327FDTable Position
+00189328FDExposure Time in ms
+00189329SQCT Image Frame Type Sequence
+00189330FDX-Ray Tube Current in mA
+00189332FDExposure in mAs
+00189333CSConstant Volume Flag
+00189334CSFluoroscopy Flag
+00189335FDDistance Source to Data Collection Center
+00189337USContrast/Bolus Agent Number
+00189338SQContrast/Bolus Ingredient Code Sequence
+00189340SQContrast Administration Profile Sequence
+00189341SQContrast/Bolus Usage Sequence
+00189342CSContrast/Bolus Agent Administered
+00189343CSContrast/Bolus Agent Detected
+00189344CSContrast/Bolus Agent Phase
+00189345FDCTDIvol
+00189346SQCTDI Phantom Type Code Sequence
+00189351FLCalcium Scoring Mass Factor Patient
+00189352FLCalcium Scoring Mass Factor Device
+00189353FLEnergy Weighting Factor
+00189360SQCT Additional X-Ray Source Sequence
+00189361CSMulti-energy CT Acquisition
+00189362SQMulti-energy CT Acquisition Sequence
+00189363SQMulti-energy CT Processing Sequence
+00189364SQMulti-energy CT Characteristics Sequence
+00189365SQMulti-energy CT X-Ray Source Sequence
+00189366USX-Ray Source Index
+00189367UCX-Ray Source ID
+00189368CSMulti-energy Source Technique
+00189369DTSource Start DateTime
+0018936ADTSource End DateTime
+0018936BUSSwitching Phase Number
+0018936CDSSwitching Phase Nominal Duration
+0018936DDSSwitching Phase Transition Duration
+0018936EDSEffective Bin Energy
+0018936FSQMulti-energy CT X-Ray Detector Sequence
+00189370USX-Ray Detector Index
+00189371UCX-Ray Detector ID
+00189372CSMulti-energy Detector Type
+00189373STX-Ray Detector Label
+00189374DSNominal Max Energy
+00189375DSNominal Min Energy
+00189376USReferenced X-Ray Detector Index
+00189377USReferenced X-Ray Source Index
+00189378USReferenced Path Index
+00189379SQMulti-energy CT Path Sequence
+0018937AUSMulti-energy CT Path Index
+0018937BUTMulti-energy Acquisition Description
+0018937CFDMonoenergetic Energy Equivalent
+0018937DSQMaterial Code Sequence
+0018937ECSDecomposition Method
+0018937FUTDecomposition Description
+00189380SQDecomposition Algorithm Identification Sequence
+00189381SQDecomposition Material Sequence
+00189382SQMaterial Attenuation Sequence
+00189383DSPhoton Energy
+00189384DSX-Ray Mass Attenuation Coefficient
+00189401SQProjection Pixel Calibration Sequence
+00189402FLDistance Source to Isocenter
+00189403FLDistance Object to Table Top
+00189404FLObject Pixel Spacing in Center of Beam
+00189405SQPositioner Position Sequence
+00189406SQTable Position Sequence
+00189407SQCollimator Shape Sequence
+00189410CSPlanes in Acquisition
+00189412SQXA/XRF Frame Characteristics Sequence
+00189417SQFrame Acquisition Sequence
+00189420CSX-Ray Receptor Type
+00189423LOAcquisition Protocol Name
+00189424LTAcquisition Protocol Description
+00189425CSContrast/Bolus Ingredient Opaque
+00189426FLDistance Receptor Plane to Detector Housing
+00189427CSIntensifier Active Shape
+00189428FLIntensifier Active Dimension(s)
+00189429FLPhysical Detector Size
+00189430FLPosition of Isocenter Projection
+00189432SQField of View Sequence
+00189433LOField of View Description
+00189434SQExposure Control Sensing Regions Sequence
+00189435CSExposure Control Sensing Region Shape
+00189436SSExposure Control Sensing Region Left Vertical Edge
+00189437SSExposure Control Sensing Region Right Vertical Edge
+00189438SSExposure Control Sensing Region Upper Horizontal Edge
+00189439SSExposure Control Sensing Region Lower Horizontal Edge
+00189440SSCenter of Circular Exposure Control Sensing Region
+00189441USRadius of Circular Exposure Control Sensing Region
+00189442SSVertices of the Polygonal Exposure Control Sensing Region
+00189445OBRetired-blank
+00189447FLColumn Angulation (Patient)
+00189449FLBeam Angle
+00189451SQFrame Detector Parameters Sequence
+00189452FLCalculated Anatomy Thickness
+00189455SQCalibration Sequence
+00189456SQObject Thickness Sequence
+00189457CSPlane Identification
+00189461FLField of View Dimension(s) in Float
+00189462SQIsocenter Reference System Sequence
+00189463FLPositioner Isocenter Primary Angle
+00189464FLPositioner Isocenter Secondary Angle
+00189465FLPositioner Isocenter Detector Rotation Angle
+00189466FLTable X Position to Isocenter
+00189467FLTable Y Position to Isocenter
+00189468FLTable Z Position to Isocenter
+00189469FLTable Horizontal Rotation Angle
+00189470FLTable Head Tilt Angle
+00189471FLTable Cradle Tilt Angle
+00189472SQFrame Display Shutter Sequence
+00189473FLAcquired Image Area Dose Product
+00189474CSC-arm Positioner Tabletop Relationship
+00189476SQX-Ray Geometry Sequence
+00189477SQIrradiation Event Identification Sequence
+00189504SQX-Ray 3D Frame Type Sequence
+00189506SQContributing Sources Sequence
+00189507SQX-Ray 3D Acquisition Sequence
+00189508FLPrimary Positioner Scan Arc
+00189509FLSecondary Positioner Scan Arc
+00189510FLPrimary Positioner Scan Start Angle
+00189511FLSecondary Positioner Scan Start Angle
+00189514FLPrimary Positioner Increment
+00189515FLSecondary Positioner Increment
+00189516DTStart Acquisition DateTime
+00189517DTEnd Acquisition DateTime
+00189518SSPrimary Positioner Increment Sign
+00189519SSSecondary Positioner Increment Sign
+00189524LOApplication Name
+00189525LOApplication Version
+00189526LOApplication Manufacturer
+00189527CSAlgorithm Type
+00189528LOAlgorithm Description
+00189530SQX-Ray 3D Reconstruction Sequence
+00189531LOReconstruction Description
+00189538SQPer Projection Acquisition Sequence
+00189541SQDetector Position Sequence
+00189542SQX-Ray Acquisition Dose Sequence
+00189543FDX-Ray Source Isocenter Primary Angle
+00189544FDX-Ray Source Isocenter Secondary Angle
+00189545FDBreast Support Isocenter Primary Angle
+00189546FDBreast Support Isocenter Secondary Angle
+00189547FDBreast Support X Position to Isocenter
+00189548FDBreast Support Y Position to Isocenter
+00189549FDBreast Support Z Position to Isocenter
+00189550FDDetector Isocenter Primary Angle
+00189551FDDetector Isocenter Secondary Angle
+00189552FDDetector X Position to Isocenter
+00189553FDDetector Y Position to Isocenter
+00189554FDDetector Z Position to Isocenter
+00189555SQX-Ray Grid Sequence
+00189556SQX-Ray Filter Sequence
+00189557FDDetector Active Area TLHC Position
+00189558FDDetector Active Area Orientation
+00189559CSPositioner Primary Angle Direction
+00189601SQDiffusion b-matrix Sequence
+00189602FDDiffusion b-value XX
+00189603FDDiffusion b-value XY
+00189604FDDiffusion b-value XZ
+00189605FDDiffusion b-value YY
+00189606FDDiffusion b-value YZ
+00189607FDDiffusion b-value ZZ
+00189621SQFunctional MR Sequence
+00189622CSFunctional Settling Phase Frames Present
+00189623DTFunctional Sync Pulse
+00189624CSSettling Phase Frame
+00189701DTDecay Correction DateTime
+00189715FDStart Density Threshold
+00189716FDStart Relative Density Difference Threshold
+00189717FDStart Cardiac Trigger Count Threshold
+00189718FDStart Respiratory Trigger Count Threshold
+00189719FDTermination Counts Threshold
+00189720FDTermination Density Threshold
+00189721FDTermination Relative Density Threshold
+00189722FDTermination Time Threshold
+00189723FDTermination Cardiac Trigger Count Threshold
+00189724FDTermination Respiratory Trigger Count Threshold
+00189725CSDetector Geometry
+00189726FDTransverse Detector Separation
+00189727FDAxial Detector Dimension
+00189729USRadiopharmaceutical Agent Number
+00189732SQPET Frame Acquisition Sequence
+00189733SQPET Detector Motion Details Sequence
+00189734SQPET Table Dynamics Sequence
+00189735SQPET Position Sequence
+00189736SQPET Frame Correction Factors Sequence
+00189737SQRadiopharmaceutical Usage Sequence
+00189738CSAttenuation Correction Source
+00189739USNumber of Iterations
+00189740USNumber of Subsets
+00189749SQPET Reconstruction Sequence
+00189751SQPET Frame Type Sequence
+00189755CSTime of Flight Information Used
+00189756CSReconstruction Type
+00189758CSDecay Corrected
+00189759CSAttenuation Corrected
+00189760CSScatter Corrected
+00189761CSDead Time Corrected
+00189762CSGantry Motion Corrected
+00189763CSPatient Motion Corrected
+00189764CSCount Loss Normalization Corrected
+00189765CSRandoms Corrected
+00189766CSNon-uniform Radial Sampling Corrected
+00189767CSSensitivity Calibrated
+00189768CSDetector Normalization Correction
+00189769CSIterative Reconstruction Method
+00189770CSAttenuation Correction Temporal Relationship
+00189771SQPatient Physiological State Sequence
+00189772SQPatient Physiological State Code Sequence
+00189801FDDepth(s) of Focus
+00189803SQExcluded Intervals Sequence
+00189804DTExclusion Start DateTime
+00189805FDExclusion Duration
+00189806SQUS Image Description Sequence
+00189807SQImage Data Type Sequence
+00189808CSData Type
+00189809SQTransducer Scan Pattern Code Sequence
+0018980BCSAliased Data Type
+0018980CCSPosition Measuring Device Used
+0018980DSQTransducer Geometry Code Sequence
+0018980ESQTransducer Beam Steering Code Sequence
+0018980FSQTransducer Application Code Sequence
+00189810USZero Velocity Pixel Value
+00189821SQPhotoacoustic Excitation Characteristics Sequence
+00189822FDExcitation Spectral Width
+00189823FDExcitation Energy
+00189824FDExcitation Pulse Duration
+00189825SQExcitation Wavelength Sequence
+00189826FDExcitation Wavelength
+00189828CSIllumination Translation Flag
+00189829CSAcoustic Coupling Medium Flag
+0018982ASQAcoustic Coupling Medium Code Sequence
+0018982BFDAcoustic Coupling Medium Temperature
+0018982CSQTransducer Response Sequence
+0018982DFDCenter Frequency
+0018982EFDFractional Bandwidth
+0018982FFDLower Cutoff Frequency
+00189830FDUpper Cutoff Frequency
+00189831SQTransducer Technology Sequence
+00189832SQSound Speed Correction Mechanism Code Sequence
+00189833FDObject Sound Speed
+00189834FDAcoustic Coupling Medium Sound Speed
+00189835SQPhotoacoustic Image Frame Type Sequence
+00189836SQImage Data Type Code Sequence
+00189900LOReference Location Label
+00189901UTReference Location Description
+00189902SQReference Basis Code Sequence
+00189903SQReference Geometry Code Sequence
+00189904DSOffset Distance
+00189905CSOffset Direction
+00189906SQPotential Scheduled Protocol Code Sequence
+00189907SQPotential Requested Procedure Code Sequence
+00189908UCPotential Reasons for Procedure
+00189909SQPotential Reasons for Procedure Code Sequence
+0018990AUCPotential Diagnostic Tasks
+0018990BSQContraindications Code Sequence
+0018990CSQReferenced Defined Protocol Sequence
+0018990DSQReferenced Performed Protocol Sequence
+0018990ESQPredecessor Protocol Sequence
+0018990FUTProtocol Planning Information
+00189910UTProtocol Design Rationale
+00189911SQPatient Specification Sequence
+00189912SQModel Specification Sequence
+00189913SQParameters Specification Sequence
+00189914SQInstruction Sequence
+00189915USInstruction Index
+00189916LOInstruction Text
+00189917UTInstruction Description
+00189918CSInstruction Performed Flag
+00189919DTInstruction Performed DateTime
+0018991AUTInstruction Performance Comment
+0018991BSQPatient Positioning Instruction Sequence
+0018991CSQPositioning Method Code Sequence
+0018991DSQPositioning Landmark Sequence
+0018991EUITarget Frame of Reference UID
+0018991FSQAcquisition Protocol Element Specification Sequence
+00189920SQAcquisition Protocol Element Sequence
+00189921USProtocol Element Number
+00189922LOProtocol Element Name
+00189923UTProtocol Element Characteristics Summary
+00189924UTProtocol Element Purpose
+00189930CSAcquisition Motion
+00189931SQAcquisition Start Location Sequence
+00189932SQAcquisition End Location Sequence
+00189933SQReconstruction Protocol Element Specification Sequence
+00189934SQReconstruction Protocol Element Sequence
+00189935SQStorage Protocol Element Specification Sequence
+00189936SQStorage Protocol Element Sequence
+00189937LORequested Series Description
+00189938USSource Acquisition Protocol Element Number
+00189939USSource Acquisition Beam Number
+0018993AUSSource Reconstruction Protocol Element Number
+0018993BSQReconstruction Start Location Sequence
+0018993CSQReconstruction End Location Sequence
+0018993DSQReconstruction Algorithm Sequence
+0018993ESQReconstruction Target Center Location Sequence
+00189941UTImage Filter Description
+00189942FDCTDIvol Notification Trigger
+00189943FDDLP Notification Trigger
+00189944CSAuto KVP Selection Type
+00189945FDAuto KVP Upper Bound
+00189946FDAuto KVP Lower Bound
+00189947CSProtocol Defined Patient Position
+0018A001SQContributing Equipment Sequence
+0018A002DTContribution DateTime
+0018A003STContribution Description
+0020000DUIStudy Instance UID
+0020000EUISeries Instance UID
+00200010SHStudy ID
+00200011ISSeries Number
+00200012ISAcquisition Number
+00200013ISInstance Number
+00200014ISIsotope Number
+00200015ISPhase Number
+00200016ISInterval Number
+00200017ISTime Slot Number
+00200018ISAngle Number
+00200019ISItem Number
+00200020CSPatient Orientation
+00200022ISOverlay Number
+00200024ISCurve Number
+00200026ISLUT Number
+00200027LOPyramid Label
+00200030DSImage Position
+00200032DSImage Position (Patient)
+00200035DSImage Orientation
+00200037DSImage Orientation (Patient)
+00200050DSLocation
+00200052UIFrame of Reference UID
+00200060CSLaterality
+00200062CSImage Laterality
+00200070LOImage Geometry Type
+00200080CSMasking Image
+002000AAISReport Number
+00200100ISTemporal Position Identifier
+00200105ISNumber of Temporal Positions
+00200110DSTemporal Resolution
+00200200UISynchronization Frame of Reference UID
+00200242UISOP Instance UID of Concatenation Source
+00201000ISSeries in Study
+00201001ISAcquisitions in Series
+00201002ISImages in Acquisition
+00201003ISImages in Series
+00201004ISAcquisitions in Study
+00201005ISImages in Study
+00201020LOReference
+0020103FLOTarget Position Reference Indicator
+00201040LOPosition Reference Indicator
+00201041DSSlice Location
+00201070ISOther Study Numbers
+00201200ISNumber of Patient Related Studies
+00201202ISNumber of Patient Related Series
+00201204ISNumber of Patient Related Instances
+00201206ISNumber of Study Related Series
+00201208ISNumber of Study Related Instances
+00201209ISNumber of Series Related Instances
+00203401CSModifying Device ID
+00203402CSModified Image ID
+00203403DAModified Image Date
+00203404LOModifying Device Manufacturer
+00203405TMModified Image Time
+00203406LOModified Image Description
+00204000LTImage Comments
+00205000ATOriginal Image Identification
+00205002LOOriginal Image Identification Nomenclature
+00209056SHStack ID
+00209057ULIn-Stack Position Number
+00209071SQFrame Anatomy Sequence
+00209072CSFrame Laterality
+00209111SQFrame Content Sequence
+00209113SQPlane Position Sequence
+00209116SQPlane Orientation Sequence
+00209128ULTemporal Position Index
+00209153FDNominal Cardiac Trigger Delay Time
+00209154FLNominal Cardiac Trigger Time Prior To R-Peak
+00209155FLActual Cardiac Trigger Time Prior To R-Peak
+00209156USFrame Acquisition Number
+00209157ULDimension Index Values
+00209158LTFrame Comments
+00209161UIConcatenation UID
+00209162USIn-concatenation Number
+00209163USIn-concatenation Total Number
+00209164UIDimension Organization UID
+00209165ATDimension Index Pointer
+00209167ATFunctional Group Pointer
+00209170SQUnassigned Shared Converted Attributes Sequence
+00209171SQUnassigned Per-Frame Converted Attributes Sequence
+00209172SQConversion Source Attributes Sequence
+00209213LODimension Index Private Creator
+00209221SQDimension Organization Sequence
+00209222SQDimension Index Sequence
+00209228ULConcatenation Frame Offset Number
+00209238LOFunctional Group Private Creator
+00209241FLNominal Percentage of Cardiac Phase
+00209245FLNominal Percentage of Respiratory Phase
+00209246FLStarting Respiratory Amplitude
+00209247CSStarting Respiratory Phase
+00209248FLEnding Respiratory Amplitude
+00209249CSEnding Respiratory Phase
+00209250CSRespiratory Trigger Type
+00209251FDR-R Interval Time Nominal
+00209252FDActual Cardiac Trigger Delay Time
+00209253SQRespiratory Synchronization Sequence
+00209254FDRespiratory Interval Time
+00209255FDNominal Respiratory Trigger Delay Time
+00209256FDRespiratory Trigger Delay Threshold
+00209257FDActual Respiratory Trigger Delay Time
+00209301FDImage Position (Volume)
+00209302FDImage Orientation (Volume)
+00209307CSUltrasound Acquisition Geometry
+00209308FDApex Position
+00209309FDVolume to Transducer Mapping Matrix
+0020930AFDVolume to Table Mapping Matrix
+0020930BCSVolume to Transducer Relationship
+0020930CCSPatient Frame of Reference Source
+0020930DFDTemporal Position Time Offset
+0020930ESQPlane Position (Volume) Sequence
+0020930FSQPlane Orientation (Volume) Sequence
+00209310SQTemporal Position Sequence
+00209311CSDimension Organization Type
+00209312UIVolume Frame of Reference UID
+00209313UITable Frame of Reference UID
+00209421LODimension Description Label
+00209450SQPatient Orientation in Frame Sequence
+00209453LOFrame Label
+00209518USAcquisition Index
+00209529SQContributing SOP Instances Reference Sequence
+00209536USReconstruction Index
+00220001USLight Path Filter Pass-Through Wavelength
+00220002USLight Path Filter Pass Band
+00220003USImage Path Filter Pass-Through Wavelength
+00220004USImage Path Filter Pass Band
+00220005CSPatient Eye Movement Commanded
+00220006SQPatient Eye Movement Command Code Sequence
+00220007FLSpherical Lens Power
+00220008FLCylinder Lens Power
+00220009FLCylinder Axis
+0022000AFLEmmetropic Magnification
+0022000BFLIntra Ocular Pressure
+0022000CFLHorizontal Field of View
+0022000DCSPupil Dilated
+0022000EFLDegree of Dilation
+0022000FFDVertex Distance
+00220010FLStereo Baseline Angle
+00220011FLStereo Baseline Displacement
+00220012FLStereo Horizontal Pixel Offset
+00220013FLStereo Vertical Pixel Offset
+00220014FLStereo Rotation
+00220015SQAcquisition Device Type Code Sequence
+00220016SQIllumination Type Code Sequence
+00220017SQLight Path Filter Type Stack Code Sequence
+00220018SQImage Path Filter Type Stack Code Sequence
+00220019SQLenses Code Sequence
+0022001ASQChannel Description Code Sequence
+0022001BSQRefractive State Sequence
+0022001CSQMydriatic Agent Code Sequence
+0022001DSQRelative Image Position Code Sequence
+0022001EFLCamera Angle of View
+00220020SQStereo Pairs Sequence
+00220021SQLeft Image Sequence
+00220022SQRight Image Sequence
+00220028CSStereo Pairs Present
+00220030FLAxial Length of the Eye
+00220031SQOphthalmic Frame Location Sequence
+00220032FLReference Coordinates
+00220035FLDepth Spatial Resolution
+00220036FLMaximum Depth Distortion
+00220037FLAlong-scan Spatial Resolution
+00220038FLMaximum Along-scan Distortion
+00220039CSOphthalmic Image Orientation
+00220041FLDepth of Transverse Image
+00220042SQMydriatic Agent Concentration Units Sequence
+00220048FLAcross-scan Spatial Resolution
+00220049FLMaximum Across-scan Distortion
+0022004EDSMydriatic Agent Concentration
+00220055FLIllumination Wave Length
+00220056FLIllumination Power
+00220057FLIllumination Bandwidth
+00220058SQMydriatic Agent Sequence
+00221007SQOphthalmic Axial Measurements Right Eye Sequence
+00221008SQOphthalmic Axial Measurements Left Eye Sequence
+00221009CSOphthalmic Axial Measurements Device Type
+00221010CSOphthalmic Axial Length Measurements Type
+00221012SQOphthalmic Axial Length Sequence
+00221019FLOphthalmic Axial Length
+00221024SQLens Status Code Sequence
+00221025SQVitreous Status Code Sequence
+00221028SQIOL Formula Code Sequence
+00221029LOIOL Formula Detail
+00221033FLKeratometer Index
+00221035SQSource of Ophthalmic Axial Length Code Sequence
+00221036SQSource of Corneal Size Data Code Sequence
+00221037FLTarget Refraction
+00221039CSRefractive Procedure Occurred
+00221040SQRefractive Surgery Type Code Sequence
+00221044SQOphthalmic Ultrasound Method Code Sequence
+00221045SQSurgically Induced Astigmatism Sequence
+00221046CSType of Optical Correction
+00221047SQToric IOL Power Sequence
+00221048SQPredicted Toric Error Sequence
+00221049CSPre-Selected for Implantation
+0022104ASQToric IOL Power for Exact Emmetropia Sequence
+0022104BSQToric IOL Power for Exact Target Refraction Sequence
+00221050SQOphthalmic Axial Length Measurements Sequence
+00221053FLIOL Power
+00221054FLPredicted Refractive Error
+00221059FLOphthalmic Axial Length Velocity
+00221065LOLens Status Description
+00221066LOVitreous Status Description
+00221090SQIOL Power Sequence
+00221092SQLens Constant Sequence
+00221093LOIOL Manufacturer
+00221094LOLens Constant Description
+00221095LOImplant Name
+00221096SQKeratometry Measurement Type Code Sequence
+00221097LOImplant Part Number
+00221100SQReferenced Ophthalmic Axial Measurements Sequence
+00221101SQOphthalmic Axial Length Measurements Segment Name Code Sequence
+00221103SQRefractive Error Before Refractive Surgery Code Sequence
+00221121FLIOL Power For Exact Emmetropia
+00221122FLIOL Power For Exact Target Refraction
+00221125SQAnterior Chamber Depth Definition Code Sequence
+00221127SQLens Thickness Sequence
+00221128SQAnterior Chamber Depth Sequence
+0022112ASQCalculation Comment Sequence
+0022112BCSCalculation Comment Type
+0022112CLTCalculation Comment
+00221130FLLens Thickness
+00221131FLAnterior Chamber Depth
+00221132SQSource of Lens Thickness Data Code Sequence
+00221133SQSource of Anterior Chamber Depth Data Code Sequence
+00221134SQSource of Refractive Measurements Sequence
+00221135SQSource of Refractive Measurements Code Sequence
+00221140CSOphthalmic Axial Length Measurement Modified
+00221150SQOphthalmic Axial Length Data Source Code Sequence
+00221153SQOphthalmic Axial Length Acquisition Method Code Sequence
+00221155FLSignal to Noise Ratio
+00221159LOOphthalmic Axial Length Data Source Description
+00221210SQOphthalmic Axial Length Measurements Total Length Sequence
+00221211SQOphthalmic Axial Length Measurements Segmental Length Sequence
+00221212SQOphthalmic Axial Length Measurements Length Summation Sequence
+00221220SQUltrasound Ophthalmic Axial Length Measurements Sequence
+00221225SQOptical Ophthalmic Axial Length Measurements Sequence
+00221230SQUltrasound Selected Ophthalmic Axial Length Sequence
+00221250SQOphthalmic Axial Length Selection Method Code Sequence
+00221255SQOptical Selected Ophthalmic Axial Length Sequence
+00221257SQSelected Segmental Ophthalmic Axial Length Sequence
+00221260SQSelected Total Ophthalmic Axial Length Sequence
+00221262SQOphthalmic Axial Length Quality Metric Sequence
+00221265SQOphthalmic Axial Length Quality Metric Type Code Sequence
+00221273LOOphthalmic Axial Length Quality Metric Type Description
+00221300SQIntraocular Lens Calculations Right Eye Sequence
+00221310SQIntraocular Lens Calculations Left Eye Sequence
+00221330SQReferenced Ophthalmic Axial Length Measurement QC Image Sequence
+00221415CSOphthalmic Mapping Device Type
+00221420SQAcquisition Method Code Sequence
+00221423SQAcquisition Method Algorithm Sequence
+00221436SQOphthalmic Thickness Map Type Code Sequence
+00221443SQOphthalmic Thickness Mapping Normals Sequence
+00221445SQRetinal Thickness Definition Code Sequence
+00221450SQPixel Value Mapping to Coded Concept Sequence
+00221452USMapped Pixel Value
+00221454LOPixel Value Mapping Explanation
+00221458SQOphthalmic Thickness Map Quality Threshold Sequence
+00221460FLOphthalmic Thickness Map Threshold Quality Rating
+00221463FLAnatomic Structure Reference Point
+00221465SQRegistration to Localizer Sequence
+00221466CSRegistered Localizer Units
+00221467FLRegistered Localizer Top Left Hand Corner
+00221468FLRegistered Localizer Bottom Right Hand Corner
+00221470SQOphthalmic Thickness Map Quality Rating Sequence
+00221472SQRelevant OPT Attributes Sequence
+00221512SQTransformation Method Code Sequence
+00221513SQTransformation Algorithm Sequence
+00221515CSOphthalmic Axial Length Method
+00221517FLOphthalmic FOV
+00221518SQTwo Dimensional to Three Dimensional Map Sequence
+00221525SQWide Field Ophthalmic Photography Quality Rating Sequence
+00221526SQWide Field Ophthalmic Photography Quality Threshold Sequence
+00221527FLWide Field Ophthalmic Photography Threshold Quality Rating
+00221528FLX Coordinates Center Pixel View Angle
+00221529FLY Coordinates Center Pixel View Angle
+00221530ULNumber of Map Points
+00221531OFTwo Dimensional to Three Dimensional Map Data
+00221612SQDerivation Algorithm Sequence
+00221615SQOphthalmic Image Type Code Sequence
+00221616LOOphthalmic Image Type Description
+00221618SQScan Pattern Type Code Sequence
+00221620SQReferenced Surface Mesh Identification Sequence
+00221622CSOphthalmic Volumetric Properties Flag
+00221624FLOphthalmic Anatomic Reference Point X-Coordinate
+00221626FLOphthalmic Anatomic Reference Point Y-Coordinate
+00221628SQOphthalmic En Face Image Quality Rating Sequence
+00221630DSQuality Threshold
+00221640SQOCT B-scan Analysis Acquisition Parameters Sequence
+00221642ULNumber of B-scans Per Frame
+00221643FLB-scan Slab Thickness
+00221644FLDistance Between B-scan Slabs
+00221645FLB-scan Cycle Time
+00221646FLB-scan Cycle Time Vector
+00221649FLA-scan Rate
+00221650FLB-scan Rate
+00221658ULSurface Mesh Z-Pixel Offset
+00240010FLVisual Field Horizontal Extent
+00240011FLVisual Field Vertical Extent
+00240012CSVisual Field Shape
+00240016SQScreening Test Mode Code Sequence
+00240018FLMaximum Stimulus Luminance
+00240020FLBackground Luminance
+00240021SQStimulus Color Code Sequence
+00240024SQBackground Illumination Color Code Sequence
+00240025FLStimulus Area
+00240028FLStimulus Presentation Time
+00240032SQFixation Sequence
+00240033SQFixation Monitoring Code Sequence
+00240034SQVisual Field Catch Trial Sequence
+00240035USFixation Checked Quantity
+00240036USPatient Not Properly Fixated Quantity
+00240037CSPresented Visual Stimuli Data Flag
+00240038USNumber of Visual Stimuli
+00240039CSExcessive Fixation Losses Data Flag
+00240040CSExcessive Fixation Losses
+00240042USStimuli Retesting Quantity
+00240044LTComments on Patient's Performance of Visual Field
+00240045CSFalse Negatives Estimate Flag
+00240046FLFalse Negatives Estimate
+00240048USNegative Catch Trials Quantity
+00240050USFalse Negatives Quantity
+00240051CSExcessive False Negatives Data Flag
+00240052CSExcessive False Negatives
+00240053CSFalse Positives Estimate Flag
+00240054FLFalse Positives Estimate
+00240055CSCatch Trials Data Flag
+00240056USPositive Catch Trials Quantity
+00240057CSTest Point Normals Data Flag
+00240058SQTest Point Normals Sequence
+00240059CSGlobal Deviation Probability Normals Flag
+00240060USFalse Positives Quantity
+00240061CSExcessive False Positives Data Flag
+00240062CSExcessive False Positives
+00240063CSVisual Field Test Normals Flag
+00240064SQResults Normals Sequence
+00240065SQAge Corrected Sensitivity Deviation Algorithm Sequence
+00240066FLGlobal Deviation From Normal
+00240067SQGeneralized Defect Sensitivity Deviation Algorithm Sequence
+00240068FLLocalized Deviation From Normal
+00240069LOPatient Reliability Indicator
+00240070FLVisual Field Mean Sensitivity
+00240071FLGlobal Deviation Probability
+00240072CSLocal Deviation Probability Normals Flag
+00240073FLLocalized Deviation Probability
+00240074CSShort Term Fluctuation Calculated
+00240075FLShort Term Fluctuation
+00240076CSShort Term Fluctuation Probability Calculated
+00240077FLShort Term Fluctuation Probability
+00240078CSCorrected Localized Deviation From Normal Calculated
+00240079FLCorrected Localized Deviation From Normal
+00240080CSCorrected Localized Deviation From Normal Probability Calculated
+00240081FLCorrected Localized Deviation From Normal Probability
+00240083SQGlobal Deviation Probability Sequence
+00240085SQLocalized Deviation Probability Sequence
+00240086CSFoveal Sensitivity Measured
+00240087FLFoveal Sensitivity
+00240088FLVisual Field Test Duration
+00240089SQVisual Field Test Point Sequence
+00240090FLVisual Field Test Point X-Coordinate
+00240091FLVisual Field Test Point Y-Coordinate
+00240092FLAge Corrected Sensitivity Deviation Value
+00240093CSStimulus Results
+00240094FLSensitivity Value
+00240095CSRetest Stimulus Seen
+00240096FLRetest Sensitivity Value
+00240097SQVisual Field Test Point Normals Sequence
+00240098FLQuantified Defect
+00240100FLAge Corrected Sensitivity Deviation Probability Value
+00240102CSGeneralized Defect Corrected Sensitivity Deviation Flag
+00240103FLGeneralized Defect Corrected Sensitivity Deviation Value
+00240104FLGeneralized Defect Corrected Sensitivity Deviation Probability Value
+00240105FLMinimum Sensitivity Value
+00240106CSBlind Spot Localized
+00240107FLBlind Spot X-Coordinate
+00240108FLBlind Spot Y-Coordinate
+00240110SQVisual Acuity Measurement Sequence
+00240112SQRefractive Parameters Used on Patient Sequence
+00240113CSMeasurement Laterality
+00240114SQOphthalmic Patient Clinical Information Left Eye Sequence
+00240115SQOphthalmic Patient Clinical Information Right Eye Sequence
+00240117CSFoveal Point Normative Data Flag
+00240118FLFoveal Point Probability Value
+00240120CSScreening Baseline Measured
+00240122SQScreening Baseline Measured Sequence
+00240124CSScreening Baseline Type
+00240126FLScreening Baseline Value
+00240202LOAlgorithm Source
+00240306LOData Set Name
+00240307LOData Set Version
+00240308LOData Set Source
+00240309LOData Set Description
+00240317SQVisual Field Test Reliability Global Index Sequence
+00240320SQVisual Field Global Results Index Sequence
+00240325SQData Observation Sequence
+00240338CSIndex Normals Flag
+00240341FLIndex Probability
+00240344SQIndex Probability Sequence
+00280002USSamples per Pixel
+00280003USSamples per Pixel Used
+00280004CSPhotometric Interpretation
+00280005USImage Dimensions
+00280006USPlanar Configuration
+00280008ISNumber of Frames
+00280009ATFrame Increment Pointer
+0028000AATFrame Dimension Pointer
+00280010USRows
+00280011USColumns
+00280012USPlanes
+00280014USUltrasound Color Data Present
+00280020OBRetired-blank
+00280030DSPixel Spacing
+00280031DSZoom Factor
+00280032DSZoom Center
+00280034ISPixel Aspect Ratio
+00280040CSImage Format
+00280050LOManipulated Image
+00280051CSCorrected Image
+0028005FLOCompression Recognition Code
+00280060CSCompression Code
+00280061SHCompression Originator
+00280062LOCompression Label
+00280063SHCompression Description
+00280065CSCompression Sequence
+00280066ATCompression Step Pointers
+00280068USRepeat Interval
+00280069USBits Grouped
+00280070USPerimeter Table
+00280071USPerimeter Value
+00280080USPredictor Rows
+00280081USPredictor Columns
+00280082USPredictor Constants
+00280090CSBlocked Pixels
+00280091USBlock Rows
+00280092USBlock Columns
+00280093USRow Overlap
+00280094USColumn Overlap
+00280100USBits Allocated
+00280101USBits Stored
+00280102USHigh Bit
+00280103USPixel Representation
+00280104USSmallest Valid Pixel Value
+00280105USLargest Valid Pixel Value
+00280106USSmallest Image Pixel Value
+00280107USLargest Image Pixel Value
+00280108USSmallest Pixel Value in Series
+00280109USLargest Pixel Value in Series
+00280110USSmallest Image Pixel Value in Plane
+00280111USLargest Image Pixel Value in Plane
+00280120USPixel Padding Value
+00280121USPixel Padding Range Limit
+00280122FLFloat Pixel Padding Value
+00280123FDDouble Float Pixel Padding Value
+00280124FLFloat Pixel Padding Range Limit
+00280125FDDouble Float Pixel Padding Range Limit
+00280200USImage Location
+00280300CSQuality Control Image
+00280301CSBurned In Annotation
+00280302CSRecognizable Visual Features
+00280303CSLongitudinal Temporal Information Modified
+00280304UIReferenced Color Palette Instance UID
+00280400LOTransform Label
+00280401LOTransform Version Number
+00280402USNumber of Transform Steps
+00280403LOSequence of Compressed Data
+00280404ATDetails of Coefficients
+00280700LODCT Label
+00280701CSData Block Description
+00280702ATData Block
+00280710USNormalization Factor Format
+00280720USZonal Map Number Format
+00280721ATZonal Map Location
+00280722USZonal Map Format
+00280730USAdaptive Map Format
+00280740USCode Number Format
+00280A02CSPixel Spacing Calibration Type
+00280A04LOPixel Spacing Calibration Description
+00281040CSPixel Intensity Relationship
+00281041SSPixel Intensity Relationship Sign
+00281050DSWindow Center
+00281051DSWindow Width
+00281052DSRescale Intercept
+00281053DSRescale Slope
+00281054LORescale Type
+00281055LOWindow Center & Width Explanation
+00281056CSVOI LUT Function
+00281080CSGray Scale
+00281090CSRecommended Viewing Mode
+00281100USGray Lookup Table Descriptor
+00281101USRed Palette Color Lookup Table Descriptor
+00281102USGreen Palette Color Lookup Table Descriptor
+00281103USBlue Palette Color Lookup Table Descriptor
+00281104USAlpha Palette Color Lookup Table Descriptor
+00281111USLarge Red Palette Color Lookup Table Descriptor
+00281112USLarge Green Palette Color Lookup Table Descriptor
+00281113USLarge Blue Palette Color Lookup Table Descriptor
+00281199UIPalette Color Lookup Table UID
+00281200USGray Lookup Table Data
+00281201OWRed Palette Color Lookup Table Data
+00281202OWGreen Palette Color Lookup Table Data
+00281203OWBlue Palette Color Lookup Table Data
+00281204OWAlpha Palette Color Lookup Table Data
+00281211OWLarge Red Palette Color Lookup Table Data
+00281212OWLarge Green Palette Color Lookup Table Data
+00281213OWLarge Blue Palette Color Lookup Table Data
+00281214UILarge Palette Color Lookup Table UID
+00281221OWSegmented Red Palette Color Lookup Table Data
+00281222OWSegmented Green Palette Color Lookup Table Data
+00281223OWSegmented Blue Palette Color Lookup Table Data
+00281224OWSegmented Alpha Palette Color Lookup Table Data
+00281230SQStored Value Color Range Sequence
+00281231FDMinimum Stored Value Mapped
+00281232FDMaximum Stored Value Mapped
+00281300CSBreast Implant Present
+00281350CSPartial View
+00281351STPartial View Description
+00281352SQPartial View Code Sequence
+0028135ACSSpatial Locations Preserved
+00281401SQData Frame Assignment Sequence
+00281402CSData Path Assignment
+00281403USBits Mapped to Color Lookup Table
+00281404SQBlending LUT 1 Sequence
+00281405CSBlending LUT 1 Transfer Function
+00281406FDBlending Weight Constant
+00281407USBlending Lookup Table Descriptor
+00281408OWBlending Lookup Table Data
+0028140BSQEnhanced Palette Color Lookup Table Sequence
+0028140CSQBlending LUT 2 Sequence
+0028140DCSBlending LUT 2 Transfer Function
+0028140ECSData Path ID
+0028140FCSRGB LUT Transfer Function
+00281410CSAlpha LUT Transfer Function
+00282000OBICC Profile
+00282002CSColor Space
+00282110CSLossy Image Compression
+00282112DSLossy Image Compression Ratio
+00282114CSLossy Image Compression Method
+00283000SQModality LUT Sequence
+00283001SQVariable Modality LUT Sequence
+00283002USLUT Descriptor
+00283003LOLUT Explanation
+00283004LOModality LUT Type
+00283006USLUT Data
+00283010SQVOI LUT Sequence
+00283110SQSoftcopy VOI LUT Sequence
+00284000LTImage Presentation Comments
+00285000SQBi-Plane Acquisition Sequence
+00286010USRepresentative Frame Number
+00286020USFrame Numbers of Interest (FOI)
+00286022LOFrame of Interest Description
+00286023CSFrame of Interest Type
+00286030USMask Pointer(s)
+00286040USR Wave Pointer
+00286100SQMask Subtraction Sequence
+00286101CSMask Operation
+00286102USApplicable Frame Range
+00286110USMask Frame Numbers
+00286112USContrast Frame Averaging
+00286114FLMask Sub-pixel Shift
+00286120SSTID Offset
+00286190STMask Operation Explanation
+00287000SQEquipment Administrator Sequence
+00287001USNumber of Display Subsystems
+00287002USCurrent Configuration ID
+00287003USDisplay Subsystem ID
+00287004SHDisplay Subsystem Name
+00287005LODisplay Subsystem Description
+00287006CSSystem Status
+00287007LOSystem Status Comment
+00287008SQTarget Luminance Characteristics Sequence
+00287009USLuminance Characteristics ID
+0028700ASQDisplay Subsystem Configuration Sequence
+0028700BUSConfiguration ID
+0028700CSHConfiguration Name
+0028700DLOConfiguration Description
+0028700EUSReferenced Target Luminance Characteristics ID
+0028700FSQQA Results Sequence
+00287010SQDisplay Subsystem QA Results Sequence
+00287011SQConfiguration QA Results Sequence
+00287012SQMeasurement Equipment Sequence
+00287013CSMeasurement Functions
+00287014CSMeasurement Equipment Type
+00287015SQVisual Evaluation Result Sequence
+00287016SQDisplay Calibration Result Sequence
+00287017USDDL Value
+00287018FLCIExy White Point
+00287019CSDisplay Function Type
+0028701AFLGamma Value
+0028701BUSNumber of Luminance Points
+0028701CSQLuminance Response Sequence
+0028701DFLTarget Minimum Luminance
+0028701EFLTarget Maximum Luminance
+0028701FFLLuminance Value
+00287020LOLuminance Response Description
+00287021CSWhite Point Flag
+00287022SQDisplay Device Type Code Sequence
+00287023SQDisplay Subsystem Sequence
+00287024SQLuminance Result Sequence
+00287025CSAmbient Light Value Source
+00287026CSMeasured Characteristics
+00287027SQLuminance Uniformity Result Sequence
+00287028SQVisual Evaluation Test Sequence
+00287029CSTest Result
+0028702ALOTest Result Comment
+0028702BCSTest Image Validation
+0028702CSQTest Pattern Code Sequence
+0028702DSQMeasurement Pattern Code Sequence
+0028702ESQVisual Evaluation Method Code Sequence
+00287FE0URPixel Data Provider URL
+00289001ULData Point Rows
+00289002ULData Point Columns
+00289003CSSignal Domain Columns
+00289099USLargest Monochrome Pixel Value
+00289108CSData Representation
+00289110SQPixel Measures Sequence
+00289132SQFrame VOI LUT Sequence
+00289145SQPixel Value Transformation Sequence
+00289235CSSignal Domain Rows
+00289411FLDisplay Filter Percentage
+00289415SQFrame Pixel Shift Sequence
+00289416USSubtraction Item ID
+00289422SQPixel Intensity Relationship LUT Sequence
+00289443SQFrame Pixel Data Properties Sequence
+00289444CSGeometrical Properties
+00289445FLGeometric Maximum Distortion
+00289446CSImage Processing Applied
+00289454CSMask Selection Mode
+00289474CSLUT Function
+00289478FLMask Visibility Percentage
+00289501SQPixel Shift Sequence
+00289502SQRegion Pixel Shift Sequence
+00289503SSVertices of the Region
+00289505SQMulti-frame Presentation Sequence
+00289506USPixel Shift Frame Range
+00289507USLUT Frame Range
+00289520DSImage to Equipment Mapping Matrix
+00289537CSEquipment Coordinate System Identification
+0032000ACSStudy Status ID
+0032000CCSStudy Priority ID
+00320012LOStudy ID Issuer
+00320032DAStudy Verified Date
+00320033TMStudy Verified Time
+00320034DAStudy Read Date
+00320035TMStudy Read Time
+00321000DAScheduled Study Start Date
+00321001TMScheduled Study Start Time
+00321010DAScheduled Study Stop Date
+00321011TMScheduled Study Stop Time
+00321020LOScheduled Study Location
+00321021AEScheduled Study Location AE Title
+00321030LOReason for Study
+00321031SQRequesting Physician Identification Sequence
+00321032PNRequesting Physician
+00321033LORequesting Service
+00321034SQRequesting Service Code Sequence
+00321040DAStudy Arrival Date
+00321041TMStudy Arrival Time
+00321050DAStudy Completion Date
+00321051TMStudy Completion Time
+00321055CSStudy Component Status ID
+00321060LORequested Procedure Description
+00321064SQRequested Procedure Code Sequence
+00321065SQRequested Laterality Code Sequence
+00321066UTReason for Visit
+00321067SQReason for Visit Code Sequence
+00321070LORequested Contrast Agent
+00324000LTStudy Comments
+00340001SQFlow Identifier Sequence
+00340002OBFlow Identifier
+00340003UIFlow Transfer Syntax UID
+00340004ULFlow RTP Sampling Rate
+00340005OBSource Identifier
+00340007OBFrame Origin Timestamp
+00340008CSIncludes Imaging Subject
+00340009SQFrame Usefulness Group Sequence
+0034000ASQReal-Time Bulk Data Flow Sequence
+0034000BSQCamera Position Group Sequence
+0034000CCSIncludes Information
+0034000DSQTime of Frame Group Sequence
+00380004SQReferenced Patient Alias Sequence
+00380008CSVisit Status ID
+00380010LOAdmission ID
+00380011LOIssuer of Admission ID
+00380014SQIssuer of Admission ID Sequence
+00380016LORoute of Admissions
+0038001ADAScheduled Admission Date
+0038001BTMScheduled Admission Time
+0038001CDAScheduled Discharge Date
+0038001DTMScheduled Discharge Time
+0038001ELOScheduled Patient Institution Residence
+00380020DAAdmitting Date
+00380021TMAdmitting Time
+00380030DADischarge Date
+00380032TMDischarge Time
+00380040LODischarge Diagnosis Description
+00380044SQDischarge Diagnosis Code Sequence
+00380050LOSpecial Needs
+00380060LOService Episode ID
+00380061LOIssuer of Service Episode ID
+00380062LOService Episode Description
+00380064SQIssuer of Service Episode ID Sequence
+00380100SQPertinent Documents Sequence
+00380101SQPertinent Resources Sequence
+00380102LOResource Description
+00380300LOCurrent Patient Location
+00380400LOPatient's Institution Residence
+00380500LOPatient State
+00380502SQPatient Clinical Trial Participation Sequence
+00384000LTVisit Comments
+003A0004CSWaveform Originality
+003A0005USNumber of Waveform Channels
+003A0010ULNumber of Waveform Samples
+003A001ADSSampling Frequency
+003A0020SHMultiplex Group Label
+003A0200SQChannel Definition Sequence
+003A0202ISWaveform Channel Number
+003A0203SHChannel Label
+003A0205CSChannel Status
+003A0208SQChannel Source Sequence
+003A0209SQChannel Source Modifiers Sequence
+003A020ASQSource Waveform Sequence
+003A020CLOChannel Derivation Description
+003A0210DSChannel Sensitivity
+003A0211SQChannel Sensitivity Units Sequence
+003A0212DSChannel Sensitivity Correction Factor
+003A0213DSChannel Baseline
+003A0214DSChannel Time Skew
+003A0215DSChannel Sample Skew
+003A0218DSChannel Offset
+003A021AUSWaveform Bits Stored
+003A0220DSFilter Low Frequency
+003A0221DSFilter High Frequency
+003A0222DSNotch Filter Frequency
+003A0223DSNotch Filter Bandwidth
+003A0230FLWaveform Data Display Scale
+003A0231USWaveform Display Background CIELab Value
+003A0240SQWaveform Presentation Group Sequence
+003A0241USPresentation Group Number
+003A0242SQChannel Display Sequence
+003A0244USChannel Recommended Display CIELab Value
+003A0245FLChannel Position
+003A0246CSDisplay Shading Flag
+003A0247FLFractional Channel Display Scale
+003A0248FLAbsolute Channel Display Scale
+003A0300SQMultiplexed Audio Channels Description Code Sequence
+003A0301ISChannel Identification Code
+003A0302CSChannel Mode
+003A0310UIMultiplex Group UID
+003A0311DSPowerline Frequency
+003A0312SQChannel Impedance Sequence
+003A0313DSImpedance Value
+003A0314DTImpedance Measurement DateTime
+003A0315DSImpedance Measurement Frequency
+003A0316CSImpedance Measurement Current Type
+003A0317CSWaveform Amplifier Type
+003A0318SQFilter Low Frequency Characteristics Sequence
+003A0319SQFilter High Frequency Characteristics Sequence
+003A0320SQSummarized Filter Lookup Table Sequence
+003A0321SQNotch Filter Characteristics Sequence
+003A0322CSWaveform Filter Type
+003A0323SQAnalog Filter Characteristics Sequence
+003A0324DSAnalog Filter Roll Off
+003A0325SQAnalog Filter Type Code Sequence
+003A0326SQDigital Filter Characteristics Sequence
+003A0327ISDigital Filter Order
+003A0328SQDigital Filter Type Code Sequence
+003A0329STWaveform Filter Description
+003A032ASQFilter Lookup Table Sequence
+003A032BSTFilter Lookup Table Description
+003A032CSQFrequency Encoding Code Sequence
+003A032DSQMagnitude Encoding Code Sequence
+003A032EODFilter Lookup Table Data
+00400001AEScheduled Station AE Title
+00400002DAScheduled Procedure Step Start Date
+00400003TMScheduled Procedure Step Start Time
+00400004DAScheduled Procedure Step End Date
+00400005TMScheduled Procedure Step End Time
+00400006PNScheduled Performing Physician's Name
+00400007LOScheduled Procedure Step Description
+00400008SQScheduled Protocol Code Sequence
+00400009SHScheduled Procedure Step ID
+0040000ASQStage Code Sequence
+0040000BSQScheduled Performing Physician Identification Sequence
+00400010SHScheduled Station Name
+00400011SHScheduled Procedure Step Location
+00400012LOPre-Medication
+00400020CSScheduled Procedure Step Status
+00400026SQOrder Placer Identifier Sequence
+00400027SQOrder Filler Identifier Sequence
+00400031UTLocal Namespace Entity ID
+00400032UTUniversal Entity ID
+00400033CSUniversal Entity ID Type
+00400035CSIdentifier Type Code
+00400036SQAssigning Facility Sequence
+00400039SQAssigning Jurisdiction Code Sequence
+0040003ASQAssigning Agency or Department Code Sequence
+00400100SQScheduled Procedure Step Sequence
+00400220SQReferenced Non-Image Composite SOP Instance Sequence
+00400241AEPerformed Station AE Title
+00400242SHPerformed Station Name
+00400243SHPerformed Location
+00400244DAPerformed Procedure Step Start Date
+00400245TMPerformed Procedure Step Start Time
+00400250DAPerformed Procedure Step End Date
+00400251TMPerformed Procedure Step End Time
+00400252CSPerformed Procedure Step Status
+00400253SHPerformed Procedure Step ID
+00400254LOPerformed Procedure Step Description
+00400255LOPerformed Procedure Type Description
+00400260SQPerformed Protocol Code Sequence
+00400261CSPerformed Protocol Type
+00400270SQScheduled Step Attributes Sequence
+00400275SQRequest Attributes Sequence
+00400280STComments on the Performed Procedure Step
+00400281SQPerformed Procedure Step Discontinuation Reason Code Sequence
+00400293SQQuantity Sequence
+00400294DSQuantity
+00400295SQMeasuring Units Sequence
+00400296SQBilling Item Sequence
+00400300USTotal Time of Fluoroscopy
+00400301USTotal Number of Exposures
+00400302USEntrance Dose
+00400303USExposed Area
+00400306DSDistance Source to Entrance
+00400307DSDistance Source to Support
+0040030ESQExposure Dose Sequence
+00400310STComments on Radiation Dose
+00400312DSX-Ray Output
+00400314DSHalf Value Layer
+00400316DSOrgan Dose
+00400318CSOrgan Exposed
+00400320SQBilling Procedure Step Sequence
+00400321SQFilm Consumption Sequence
+00400324SQBilling Supplies and Devices Sequence
+00400330SQReferenced Procedure Step Sequence
+00400340SQPerformed Series Sequence
+00400400LTComments on the Scheduled Procedure Step
+00400440SQProtocol Context Sequence
+00400441SQContent Item Modifier Sequence
+00400500SQScheduled Specimen Sequence
+0040050ALOSpecimen Accession Number
+00400512LOContainer Identifier
+00400513SQIssuer of the Container Identifier Sequence
+00400515SQAlternate Container Identifier Sequence
+00400518SQContainer Type Code Sequence
+0040051ALOContainer Description
+00400520SQContainer Component Sequence
+00400550SQSpecimen Sequence
+00400551LOSpecimen Identifier
+00400552SQSpecimen Description Sequence (Trial)
+00400553STSpecimen Description (Trial)
+00400554UISpecimen UID
+00400555SQAcquisition Context Sequence
+00400556STAcquisition Context Description
+00400560SQSpecimen Description Sequence
+00400562SQIssuer of the Specimen Identifier Sequence
+0040059ASQSpecimen Type Code Sequence
+00400600LOSpecimen Short Description
+00400602UTSpecimen Detailed Description
+00400610SQSpecimen Preparation Sequence
+00400612SQSpecimen Preparation Step Content Item Sequence
+00400620SQSpecimen Localization Content Item Sequence
+004006FALOSlide Identifier
+00400710SQWhole Slide Microscopy Image Frame Type Sequence
+0040071ASQImage Center Point Coordinates Sequence
+0040072ADSX Offset in Slide Coordinate System
+0040073ADSY Offset in Slide Coordinate System
+0040074ADSZ Offset in Slide Coordinate System
+004008D8SQPixel Spacing Sequence
+004008DASQCoordinate System Axis Code Sequence
+004008EASQMeasurement Units Code Sequence
+004009F8SQVital Stain Code Sequence (Trial)
+00401001SHRequested Procedure ID
+00401002LOReason for the Requested Procedure
+00401003SHRequested Procedure Priority
+00401004LOPatient Transport Arrangements
+00401005LORequested Procedure Location
+00401006SHPlacer Order Number / Procedure
+00401007SHFiller Order Number / Procedure
+00401008LOConfidentiality Code
+00401009SHReporting Priority
+0040100ASQReason for Requested Procedure Code Sequence
+00401010PNNames of Intended Recipients of Results
+00401011SQIntended Recipients of Results Identification Sequence
+00401012SQReason For Performed Procedure Code Sequence
+00401060LORequested Procedure Description (Trial)
+00401101SQPerson Identification Code Sequence
+00401102STPerson's Address
+00401103LOPerson's Telephone Numbers
+00401104LTPerson's Telecom Information
+00401400LTRequested Procedure Comments
+00402001LOReason for the Imaging Service Request
+00402004DAIssue Date of Imaging Service Request
+00402005TMIssue Time of Imaging Service Request
+00402006SHPlacer Order Number / Imaging Service Request (Retired)
+00402007SHFiller Order Number / Imaging Service Request (Retired)
+00402008PNOrder Entered By
+00402009SHOrder Enterer's Location
+00402010SHOrder Callback Phone Number
+00402011LTOrder Callback Telecom Information
+00402016LOPlacer Order Number / Imaging Service Request
+00402017LOFiller Order Number / Imaging Service Request
+00402400LTImaging Service Request Comments
+00403001LOConfidentiality Constraint on Patient Data Description
+00404001CSGeneral Purpose Scheduled Procedure Step Status
+00404002CSGeneral Purpose Performed Procedure Step Status
+00404003CSGeneral Purpose Scheduled Procedure Step Priority
+00404004SQScheduled Processing Applications Code Sequence
+00404005DTScheduled Procedure Step Start DateTime
+00404006CSMultiple Copies Flag
+00404007SQPerformed Processing Applications Code Sequence
+00404008DTScheduled Procedure Step Expiration DateTime
+00404009SQHuman Performer Code Sequence
+00404010DTScheduled Procedure Step Modification DateTime
+00404011DTExpected Completion DateTime
+00404015SQResulting General Purpose Performed Procedure Steps Sequence
+00404016SQReferenced General Purpose Scheduled Procedure Step Sequence
+00404018SQScheduled Workitem Code Sequence
+00404019SQPerformed Workitem Code Sequence
+00404020CSInput Availability Flag
+00404021SQInput Information Sequence
+00404022SQRelevant Information Sequence
+00404023UIReferenced General Purpose Scheduled Procedure Step Transaction UID
+00404025SQScheduled Station Name Code Sequence
+00404026SQScheduled Station Class Code Sequence
+00404027SQScheduled Station Geographic Location Code Sequence
+00404028SQPerformed Station Name Code Sequence
+00404029SQPerformed Station Class Code Sequence
+00404030SQPerformed Station Geographic Location Code Sequence
+00404031SQRequested Subsequent Workitem Code Sequence
+00404032SQNon-DICOM Output Code Sequence
+00404033SQOutput Information Sequence
+00404034SQScheduled Human Performers Sequence
+00404035SQActual Human Performers Sequence
+00404036LOHuman Performer's Organization
+00404037PNHuman Performer's Name
+00404040CSRaw Data Handling
+00404041CSInput Readiness State
+00404050DTPerformed Procedure Step Start DateTime
+00404051DTPerformed Procedure Step End DateTime
+00404052DTProcedure Step Cancellation DateTime
+00404070SQOutput Destination Sequence
+00404071SQDICOM Storage Sequence
+00404072SQSTOW-RS Storage Sequence
+00404073URStorage URL
+00404074SQXDS Storage Sequence
+00408302DSEntrance Dose in mGy
+00408303CSEntrance Dose Derivation
+00409092SQParametric Map Frame Type Sequence
+00409094SQReferenced Image Real World Value Mapping Sequence
+00409096SQReal World Value Mapping Sequence
+00409098SQPixel Value Mapping Code Sequence
+00409210SHLUT Label
+00409211USReal World Value Last Value Mapped
+00409212FDReal World Value LUT Data
+00409213FDDouble Float Real World Value Last Value Mapped
+00409214FDDouble Float Real World Value First Value Mapped
+00409216USReal World Value First Value Mapped
+00409220SQQuantity Definition Sequence
+00409224FDReal World Value Intercept
+00409225FDReal World Value Slope
+0040A007CSFindings Flag (Trial)
+0040A010CSRelationship Type
+0040A020SQFindings Sequence (Trial)
+0040A021UIFindings Group UID (Trial)
+0040A022UIReferenced Findings Group UID (Trial)
+0040A023DAFindings Group Recording Date (Trial)
+0040A024TMFindings Group Recording Time (Trial)
+0040A026SQFindings Source Category Code Sequence (Trial)
+0040A027LOVerifying Organization
+0040A028SQDocumenting Organization Identifier Code Sequence (Trial)
+0040A030DTVerification DateTime
+0040A032DTObservation DateTime
+0040A033DTObservation Start DateTime
+0040A040CSValue Type
+0040A043SQConcept Name Code Sequence
+0040A047LOMeasurement Precision Description (Trial)
+0040A050CSContinuity Of Content
+0040A057CSUrgency or Priority Alerts (Trial)
+0040A060LOSequencing Indicator (Trial)
+0040A066SQDocument Identifier Code Sequence (Trial)
+0040A067PNDocument Author (Trial)
+0040A068SQDocument Author Identifier Code Sequence (Trial)
+0040A070SQIdentifier Code Sequence (Trial)
+0040A073SQVerifying Observer Sequence
+0040A074OBObject Binary Identifier (Trial)
+0040A075PNVerifying Observer Name
+0040A076SQDocumenting Observer Identifier Code Sequence (Trial)
+0040A078SQAuthor Observer Sequence
+0040A07ASQParticipant Sequence
+0040A07CSQCustodial Organization Sequence
+0040A080CSParticipation Type
+0040A082DTParticipation DateTime
+0040A084CSObserver Type
+0040A085SQProcedure Identifier Code Sequence (Trial)
+0040A088SQVerifying Observer Identification Code Sequence
+0040A089OBObject Directory Binary Identifier (Trial)
+0040A090SQEquivalent CDA Document Sequence
+0040A0B0USReferenced Waveform Channels
+0040A110DADate of Document or Verbal Transaction (Trial)
+0040A112TMTime of Document Creation or Verbal Transaction (Trial)
+0040A120DTDateTime
+0040A121DADate
+0040A122TMTime
+0040A123PNPerson Name
+0040A124UIUID
+0040A125CSReport Status ID (Trial)
+0040A130CSTemporal Range Type
+0040A132ULReferenced Sample Positions
+0040A136USReferenced Frame Numbers
+0040A138DSReferenced Time Offsets
+0040A13ADTReferenced DateTime
+0040A160UTText Value
+0040A161FDFloating Point Value
+0040A162SLRational Numerator Value
+0040A163ULRational Denominator Value
+0040A167SQObservation Category Code Sequence (Trial)
+0040A168SQConcept Code Sequence
+0040A16ASTBibliographic Citation (Trial)
+0040A170SQPurpose of Reference Code Sequence
+0040A171UIObservation UID
+0040A172UIReferenced Observation UID (Trial)
+0040A173CSReferenced Observation Class (Trial)
+0040A174CSReferenced Object Observation Class (Trial)
+0040A180USAnnotation Group Number
+0040A192DAObservation Date (Trial)
+0040A193TMObservation Time (Trial)
+0040A194CSMeasurement Automation (Trial)
+0040A195SQModifier Code Sequence
+0040A224STIdentification Description (Trial)
+0040A290CSCoordinates Set Geometric Type (Trial)
+0040A296SQAlgorithm Code Sequence (Trial)
+0040A297STAlgorithm Description (Trial)
+0040A29ASLPixel Coordinates Set (Trial)
+0040A300SQMeasured Value Sequence
+0040A301SQNumeric Value Qualifier Code Sequence
+0040A307PNCurrent Observer (Trial)
+0040A30ADSNumeric Value
+0040A313SQReferenced Accession Sequence (Trial)
+0040A33ASTReport Status Comment (Trial)
+0040A340SQProcedure Context Sequence (Trial)
+0040A352PNVerbal Source (Trial)
+0040A353STAddress (Trial)
+0040A354LOTelephone Number (Trial)
+0040A358SQVerbal Source Identifier Code Sequence (Trial)
+0040A360SQPredecessor Documents Sequence
+0040A370SQReferenced Request Sequence
+0040A372SQPerformed Procedure Code Sequence
+0040A375SQCurrent Requested Procedure Evidence Sequence
+0040A380SQReport Detail Sequence (Trial)
+0040A385SQPertinent Other Evidence Sequence
+0040A390SQHL7 Structured Document Reference Sequence
+0040A402UIObservation Subject UID (Trial)
+0040A403CSObservation Subject Class (Trial)
+0040A404SQObservation Subject Type Code Sequence (Trial)
+0040A491CSCompletion Flag
+0040A492LOCompletion Flag Description
+0040A493CSVerification Flag
+0040A494CSArchive Requested
+0040A496CSPreliminary Flag
+0040A504SQContent Template Sequence
+0040A525SQIdentical Documents Sequence
+0040A600CSObservation Subject Context Flag (Trial)
+0040A601CSObserver Context Flag (Trial)
+0040A603CSProcedure Context Flag (Trial)
+0040A730SQContent Sequence
+0040A731SQRelationship Sequence (Trial)
+0040A732SQRelationship Type Code Sequence (Trial)
+0040A744SQLanguage Code Sequence (Trial)
+0040A801SQTabulated Values Sequence
+0040A802ULNumber of Table Rows
+0040A803ULNumber of Table Columns
+0040A804ULTable Row Number
+0040A805ULTable Column Number
+0040A806SQTable Row Definition Sequence
+0040A807SQTable Column Definition Sequence
+0040A808SQCell Values Sequence
+0040A992STUniform Resource Locator (Trial)
+0040B020SQWaveform Annotation Sequence
+0040DB00CSTemplate Identifier
+0040DB06DTTemplate Version
+0040DB07DTTemplate Local Version
+0040DB0BCSTemplate Extension Flag
+0040DB0CUITemplate Extension Organization UID
+0040DB0DUITemplate Extension Creator UID
+0040DB73ULReferenced Content Item Identifier
+0040E001STHL7 Instance Identifier
+0040E004DTHL7 Document Effective Time
+0040E006SQHL7 Document Type Code Sequence
+0040E008SQDocument Class Code Sequence
+0040E010URRetrieve URI
+0040E011UIRetrieve Location UID
+0040E020CSType of Instances
+0040E021SQDICOM Retrieval Sequence
+0040E022SQDICOM Media Retrieval Sequence
+0040E023SQWADO Retrieval Sequence
+0040E024SQXDS Retrieval Sequence
+0040E025SQWADO-RS Retrieval Sequence
+0040E030UIRepository Unique ID
+0040E031UIHome Community ID
+00420010STDocument Title
+00420011OBEncapsulated Document
+00420012LOMIME Type of Encapsulated Document
+00420013SQSource Instance Sequence
+00420014LOList of MIME Types
+00420015ULEncapsulated Document Length
+00440001STProduct Package Identifier
+00440002CSSubstance Administration Approval
+00440003LTApproval Status Further Description
+00440004DTApproval Status DateTime
+00440007SQProduct Type Code Sequence
+00440008LOProduct Name
+00440009LTProduct Description
+0044000ALOProduct Lot Identifier
+0044000BDTProduct Expiration DateTime
+00440010DTSubstance Administration DateTime
+00440011LOSubstance Administration Notes
+00440012LOSubstance Administration Device ID
+00440013SQProduct Parameter Sequence
+00440019SQSubstance Administration Parameter Sequence
+00440100SQApproval Sequence
+00440101SQAssertion Code Sequence
+00440102UIAssertion UID
+00440103SQAsserter Identification Sequence
+00440104DTAssertion DateTime
+00440105DTAssertion Expiration DateTime
+00440106UTAssertion Comments
+00440107SQRelated Assertion Sequence
+00440108UIReferenced Assertion UID
+00440109SQApproval Subject Sequence
+0044010ASQOrganizational Role Code Sequence
+00460012LOLens Description
+00460014SQRight Lens Sequence
+00460015SQLeft Lens Sequence
+00460016SQUnspecified Laterality Lens Sequence
+00460018SQCylinder Sequence
+00460028SQPrism Sequence
+00460030FDHorizontal Prism Power
+00460032CSHorizontal Prism Base
+00460034FDVertical Prism Power
+00460036CSVertical Prism Base
+00460038CSLens Segment Type
+00460040FDOptical Transmittance
+00460042FDChannel Width
+00460044FDPupil Size
+00460046FDCorneal Size
+00460047SQCorneal Size Sequence
+00460050SQAutorefraction Right Eye Sequence
+00460052SQAutorefraction Left Eye Sequence
+00460060FDDistance Pupillary Distance
+00460062FDNear Pupillary Distance
+00460063FDIntermediate Pupillary Distance
+00460064FDOther Pupillary Distance
+00460070SQKeratometry Right Eye Sequence
+00460071SQKeratometry Left Eye Sequence
+00460074SQSteep Keratometric Axis Sequence
+00460075FDRadius of Curvature
+00460076FDKeratometric Power
+00460077FDKeratometric Axis
+00460080SQFlat Keratometric Axis Sequence
+00460092CSBackground Color
+00460094CSOptotype
+00460095CSOptotype Presentation
+00460097SQSubjective Refraction Right Eye Sequence
+00460098SQSubjective Refraction Left Eye Sequence
+00460100SQAdd Near Sequence
+00460101SQAdd Intermediate Sequence
+00460102SQAdd Other Sequence
+00460104FDAdd Power
+00460106FDViewing Distance
+00460110SQCornea Measurements Sequence
+00460111SQSource of Cornea Measurement Data Code Sequence
+00460112SQSteep Corneal Axis Sequence
+00460113SQFlat Corneal Axis Sequence
+00460114FDCorneal Power
+00460115FDCorneal Axis
+00460116SQCornea Measurement Method Code Sequence
+00460117FLRefractive Index of Cornea
+00460118FLRefractive Index of Aqueous Humor
+00460121SQVisual Acuity Type Code Sequence
+00460122SQVisual Acuity Right Eye Sequence
+00460123SQVisual Acuity Left Eye Sequence
+00460124SQVisual Acuity Both Eyes Open Sequence
+00460125CSViewing Distance Type
+00460135SSVisual Acuity Modifiers
+00460137FDDecimal Visual Acuity
+00460139LOOptotype Detailed Definition
+00460145SQReferenced Refractive Measurements Sequence
+00460146FDSphere Power
+00460147FDCylinder Power
+00460201CSCorneal Topography Surface
+00460202FLCorneal Vertex Location
+00460203FLPupil Centroid X-Coordinate
+00460204FLPupil Centroid Y-Coordinate
+00460205FLEquivalent Pupil Radius
+00460207SQCorneal Topography Map Type Code Sequence
+00460208ISVertices of the Outline of Pupil
+00460210SQCorneal Topography Mapping Normals Sequence
+00460211SQMaximum Corneal Curvature Sequence
+00460212FLMaximum Corneal Curvature
+00460213FLMaximum Corneal Curvature Location
+00460215SQMinimum Keratometric Sequence
+00460218SQSimulated Keratometric Cylinder Sequence
+00460220FLAverage Corneal Power
+00460224FLCorneal I-S Value
+00460227FLAnalyzed Area
+00460230FLSurface Regularity Index
+00460232FLSurface Asymmetry Index
+00460234FLCorneal Eccentricity Index
+00460236FLKeratoconus Prediction Index
+00460238FLDecimal Potential Visual Acuity
+00460242CSCorneal Topography Map Quality Evaluation
+00460244SQSource Image Corneal Processed Data Sequence
+00460247FLCorneal Point Location
+00460248CSCorneal Point Estimated
+00460249FLAxial Power
+00460250FLTangential Power
+00460251FLRefractive Power
+00460252FLRelative Elevation
+00460253FLCorneal Wavefront
+00480001FLImaged Volume Width
+00480002FLImaged Volume Height
+00480003FLImaged Volume Depth
+00480006ULTotal Pixel Matrix Columns
+00480007ULTotal Pixel Matrix Rows
+00480008SQTotal Pixel Matrix Origin Sequence
+00480010CSSpecimen Label in Image
+00480011CSFocus Method
+00480012CSExtended Depth of Field
+00480013USNumber of Focal Planes
+00480014FLDistance Between Focal Planes
+00480015USRecommended Absent Pixel CIELab Value
+00480100SQIlluminator Type Code Sequence
+00480102DSImage Orientation (Slide)
+00480105SQOptical Path Sequence
+00480106SHOptical Path Identifier
+00480107STOptical Path Description
+00480108SQIllumination Color Code Sequence
+00480110SQSpecimen Reference Sequence
+00480111DSCondenser Lens Power
+00480112DSObjective Lens Power
+00480113DSObjective Lens Numerical Aperture
+00480114CSConfocal Mode
+00480115CSTissue Location
+00480116SQConfocal Microscopy Image Frame Type Sequence
+00480117FDImage Acquisition Depth
+00480120SQPalette Color Lookup Table Sequence
+00480200SQReferenced Image Navigation Sequence
+00480201USTop Left Hand Corner of Localizer Area
+00480202USBottom Right Hand Corner of Localizer Area
+00480207SQOptical Path Identification Sequence
+0048021ASQPlane Position (Slide) Sequence
+0048021ESLColumn Position In Total Image Pixel Matrix
+0048021FSLRow Position In Total Image Pixel Matrix
+00480301CSPixel Origin Interpretation
+00480302ULNumber of Optical Paths
+00480303ULTotal Pixel Matrix Focal Planes
+00500004CSCalibration Image
+00500010SQDevice Sequence
+00500012SQContainer Component Type Code Sequence
+00500013FDContainer Component Thickness
+00500014DSDevice Length
+00500015FDContainer Component Width
+00500016DSDevice Diameter
+00500017CSDevice Diameter Units
+00500018DSDevice Volume
+00500019DSInter-Marker Distance
+0050001ACSContainer Component Material
+0050001BLOContainer Component ID
+0050001CFDContainer Component Length
+0050001DFDContainer Component Diameter
+0050001ELOContainer Component Description
+00500020LODevice Description
+00500021STLong Device Description
+00520001FLContrast/Bolus Ingredient Percent by Volume
+00520002FDOCT Focal Distance
+00520003FDBeam Spot Size
+00520004FDEffective Refractive Index
+00520006CSOCT Acquisition Domain
+00520007FDOCT Optical Center Wavelength
+00520008FDAxial Resolution
+00520009FDRanging Depth
+00520011FDA-line Rate
+00520012USA-lines Per Frame
+00520013FDCatheter Rotational Rate
+00520014FDA-line Pixel Spacing
+00520016SQMode of Percutaneous Access Sequence
+00520025SQIntravascular OCT Frame Type Sequence
+00520026CSOCT Z Offset Applied
+00520027SQIntravascular Frame Content Sequence
+00520028FDIntravascular Longitudinal Distance
+00520029SQIntravascular OCT Frame Content Sequence
+00520030SSOCT Z Offset Correction
+00520031CSCatheter Direction of Rotation
+00520033FDSeam Line Location
+00520034FDFirst A-line Location
+00520036USSeam Line Index
+00520038USNumber of Padded A-lines
+00520039CSInterpolation Type
+0052003ACSRefractive Index Applied
+00540010USEnergy Window Vector
+00540011USNumber of Energy Windows
+00540012SQEnergy Window Information Sequence
+00540013SQEnergy Window Range Sequence
+00540014DSEnergy Window Lower Limit
+00540015DSEnergy Window Upper Limit
+00540016SQRadiopharmaceutical Information Sequence
+00540017ISResidual Syringe Counts
+00540018SHEnergy Window Name
+00540020USDetector Vector
+00540021USNumber of Detectors
+00540022SQDetector Information Sequence
+00540030USPhase Vector
+00540031USNumber of Phases
+00540032SQPhase Information Sequence
+00540033USNumber of Frames in Phase
+00540036ISPhase Delay
+00540038ISPause Between Frames
+00540039CSPhase Description
+00540050USRotation Vector
+00540051USNumber of Rotations
+00540052SQRotation Information Sequence
+00540053USNumber of Frames in Rotation
+00540060USR-R Interval Vector
+00540061USNumber of R-R Intervals
+00540062SQGated Information Sequence
+00540063SQData Information Sequence
+00540070USTime Slot Vector
+00540071USNumber of Time Slots
+00540072SQTime Slot Information Sequence
+00540073DSTime Slot Time
+00540080USSlice Vector
+00540081USNumber of Slices
+00540090USAngular View Vector
+00540100USTime Slice Vector
+00540101USNumber of Time Slices
+00540200DSStart Angle
+00540202CSType of Detector Motion
+00540210ISTrigger Vector
+00540211USNumber of Triggers in Phase
+00540220SQView Code Sequence
+00540222SQView Modifier Code Sequence
+00540300SQRadionuclide Code Sequence
+00540302SQAdministration Route Code Sequence
+00540304SQRadiopharmaceutical Code Sequence
+00540306SQCalibration Data Sequence
+00540308USEnergy Window Number
+00540400SHImage ID
+00540410SQPatient Orientation Code Sequence
+00540412SQPatient Orientation Modifier Code Sequence
+00540414SQPatient Gantry Relationship Code Sequence
+00540500CSSlice Progression Direction
+00540501CSScan Progression Direction
+00541000CSSeries Type
+00541001CSUnits
+00541002CSCounts Source
+00541004CSReprojection Method
+00541006CSSUV Type
+00541100CSRandoms Correction Method
+00541101LOAttenuation Correction Method
+00541102CSDecay Correction
+00541103LOReconstruction Method
+00541104LODetector Lines of Response Used
+00541105LOScatter Correction Method
+00541200DSAxial Acceptance
+00541201ISAxial Mash
+00541202ISTransverse Mash
+00541203DSDetector Element Size
+00541210DSCoincidence Window Width
+00541220CSSecondary Counts Type
+00541300DSFrame Reference Time
+00541310ISPrimary (Prompts) Counts Accumulated
+00541311ISSecondary Counts Accumulated
+00541320DSSlice Sensitivity Factor
+00541321DSDecay Factor
+00541322DSDose Calibration Factor
+00541323DSScatter Fraction Factor
+00541324DSDead Time Factor
+00541330USImage Index
+00541400CSCounts Included
+00541401CSDead Time Correction Flag
+00603000SQHistogram Sequence
+00603002USHistogram Number of Bins
+00603004USHistogram First Bin Value
+00603006USHistogram Last Bin Value
+00603008USHistogram Bin Width
+00603010LOHistogram Explanation
+00603020ULHistogram Data
+00620001CSSegmentation Type
+00620002SQSegment Sequence
+00620003SQSegmented Property Category Code Sequence
+00620004USSegment Number
+00620005LOSegment Label
+00620006STSegment Description
+00620007SQSegmentation Algorithm Identification Sequence
+00620008CSSegment Algorithm Type
+00620009LOSegment Algorithm Name
+0062000ASQSegment Identification Sequence
+0062000BUSReferenced Segment Number
+0062000CUSRecommended Display Grayscale Value
+0062000DUSRecommended Display CIELab Value
+0062000EUSMaximum Fractional Value
+0062000FSQSegmented Property Type Code Sequence
+00620010CSSegmentation Fractional Type
+00620011SQSegmented Property Type Modifier Code Sequence
+00620012SQUsed Segments Sequence
+00620013CSSegments Overlap
+00620020UTTracking ID
+00620021UITracking UID
+00640002SQDeformable Registration Sequence
+00640003UISource Frame of Reference UID
+00640005SQDeformable Registration Grid Sequence
+00640007ULGrid Dimensions
+00640008FDGrid Resolution
+00640009OFVector Grid Data
+0064000FSQPre Deformation Matrix Registration Sequence
+00640010SQPost Deformation Matrix Registration Sequence
+00660001ULNumber of Surfaces
+00660002SQSurface Sequence
+00660003ULSurface Number
+00660004LTSurface Comments
+00660009CSSurface Processing
+0066000AFLSurface Processing Ratio
+0066000BLOSurface Processing Description
+0066000CFLRecommended Presentation Opacity
+0066000DCSRecommended Presentation Type
+0066000ECSFinite Volume
+00660010CSManifold
+00660011SQSurface Points Sequence
+00660012SQSurface Points Normals Sequence
+00660013SQSurface Mesh Primitives Sequence
+00660015ULNumber of Surface Points
+00660016OFPoint Coordinates Data
+00660017FLPoint Position Accuracy
+00660018FLMean Point Distance
+00660019FLMaximum Point Distance
+0066001AFLPoints Bounding Box Coordinates
+0066001BFLAxis of Rotation
+0066001CFLCenter of Rotation
+0066001EULNumber of Vectors
+0066001FUSVector Dimensionality
+00660020FLVector Accuracy
+00660021OFVector Coordinate Data
+00660022ODDouble Point Coordinates Data
+00660023OWTriangle Point Index List
+00660024OWEdge Point Index List
+00660025OWVertex Point Index List
+00660026SQTriangle Strip Sequence
+00660027SQTriangle Fan Sequence
+00660028SQLine Sequence
+00660029OWPrimitive Point Index List
+0066002AULSurface Count
+0066002BSQReferenced Surface Sequence
+0066002CULReferenced Surface Number
+0066002DSQSegment Surface Generation Algorithm Identification Sequence
+0066002ESQSegment Surface Source Instance Sequence
+0066002FSQAlgorithm Family Code Sequence
+00660030SQAlgorithm Name Code Sequence
+00660031LOAlgorithm Version
+00660032LTAlgorithm Parameters
+00660034SQFacet Sequence
+00660035SQSurface Processing Algorithm Identification Sequence
+00660036LOAlgorithm Name
+00660037FLRecommended Point Radius
+00660038FLRecommended Line Thickness
+00660040OLLong Primitive Point Index List
+00660041OLLong Triangle Point Index List
+00660042OLLong Edge Point Index List
+00660043OLLong Vertex Point Index List
+00660101SQTrack Set Sequence
+00660102SQTrack Sequence
+00660103OWRecommended Display CIELab Value List
+00660104SQTracking Algorithm Identification Sequence
+00660105ULTrack Set Number
+00660106LOTrack Set Label
+00660107UTTrack Set Description
+00660108SQTrack Set Anatomical Type Code Sequence
+00660121SQMeasurements Sequence
+00660124SQTrack Set Statistics Sequence
+00660125OFFloating Point Values
+00660129OLTrack Point Index List
+00660130SQTrack Statistics Sequence
+00660132SQMeasurement Values Sequence
+00660133SQDiffusion Acquisition Code Sequence
+00660134SQDiffusion Model Code Sequence
+00686210LOImplant Size
+00686221LOImplant Template Version
+00686222SQReplaced Implant Template Sequence
+00686223CSImplant Type
+00686224SQDerivation Implant Template Sequence
+00686225SQOriginal Implant Template Sequence
+00686226DTEffective DateTime
+00686230SQImplant Target Anatomy Sequence
+00686260SQInformation From Manufacturer Sequence
+00686265SQNotification From Manufacturer Sequence
+00686270DTInformation Issue DateTime
+00686280STInformation Summary
+006862A0SQImplant Regulatory Disapproval Code Sequence
+006862A5FDOverall Template Spatial Tolerance
+006862C0SQHPGL Document Sequence
+006862D0USHPGL Document ID
+006862D5LOHPGL Document Label
+006862E0SQView Orientation Code Sequence
+006862F0SQView Orientation Modifier Code Sequence
+006862F2FDHPGL Document Scaling
+00686300OBHPGL Document
+00686310USHPGL Contour Pen Number
+00686320SQHPGL Pen Sequence
+00686330USHPGL Pen Number
+00686340LOHPGL Pen Label
+00686345STHPGL Pen Description
+00686346FDRecommended Rotation Point
+00686347FDBounding Rectangle
+00686350USImplant Template 3D Model Surface Number
+00686360SQSurface Model Description Sequence
+00686380LOSurface Model Label
+00686390FDSurface Model Scaling Factor
+006863A0SQMaterials Code Sequence
+006863A4SQCoating Materials Code Sequence
+006863A8SQImplant Type Code Sequence
+006863ACSQFixation Method Code Sequence
+006863B0SQMating Feature Sets Sequence
+006863C0USMating Feature Set ID
+006863D0LOMating Feature Set Label
+006863E0SQMating Feature Sequence
+006863F0USMating Feature ID
+00686400SQMating Feature Degree of Freedom Sequence
+00686410USDegree of Freedom ID
+00686420CSDegree of Freedom Type
+00686430SQ2D Mating Feature Coordinates Sequence
+00686440USReferenced HPGL Document ID
+00686450FD2D Mating Point
+00686460FD2D Mating Axes
+00686470SQ2D Degree of Freedom Sequence
+00686490FD3D Degree of Freedom Axis
+006864A0FDRange of Freedom
+006864C0FD3D Mating Point
+006864D0FD3D Mating Axes
+006864F0FD2D Degree of Freedom Axis
+00686500SQPlanning Landmark Point Sequence
+00686510SQPlanning Landmark Line Sequence
+00686520SQPlanning Landmark Plane Sequence
+00686530USPlanning Landmark ID
+00686540LOPlanning Landmark Description
+00686545SQPlanning Landmark Identification Code Sequence
+00686550SQ2D Point Coordinates Sequence
+00686560FD2D Point Coordinates
+00686590FD3D Point Coordinates
+006865A0SQ2D Line Coordinates Sequence
+006865B0FD2D Line Coordinates
+006865D0FD3D Line Coordinates
+006865E0SQ2D Plane Coordinates Sequence
+006865F0FD2D Plane Intersection
+00686610FD3D Plane Origin
+00686620FD3D Plane Normal
+00687001CSModel Modification
+00687002CSModel Mirroring
+00687003SQModel Usage Code Sequence
+00687004UIModel Group UID
+00687005URRelative URI Reference Within Encapsulated Document
+006A0001CSAnnotation Coordinate Type
+006A0002SQAnnotation Group Sequence
+006A0003UIAnnotation Group UID
+006A0005LOAnnotation Group Label
+006A0006UTAnnotation Group Description
+006A0007CSAnnotation Group Generation Type
+006A0008SQAnnotation Group Algorithm Identification Sequence
+006A0009SQAnnotation Property Category Code Sequence
+006A000ASQAnnotation Property Type Code Sequence
+006A000BSQAnnotation Property Type Modifier Code Sequence
+006A000CULNumber of Annotations
+006A000DCSAnnotation Applies to All Optical Paths
+006A000ESHReferenced Optical Path Identifier
+006A000FCSAnnotation Applies to All Z Planes
+006A0010FDCommon Z Coordinate Value
+006A0011OLAnnotation Index List
+00700001SQGraphic Annotation Sequence
+00700002CSGraphic Layer
+00700003CSBounding Box Annotation Units
+00700004CSAnchor Point Annotation Units
+00700005CSGraphic Annotation Units
+00700006STUnformatted Text Value
+00700008SQText Object Sequence
+00700009SQGraphic Object Sequence
+00700010FLBounding Box Top Left Hand Corner
+00700011FLBounding Box Bottom Right Hand Corner
+00700012CSBounding Box Text Horizontal Justification
+00700014FLAnchor Point
+00700015CSAnchor Point Visibility
+00700020USGraphic Dimensions
+00700021USNumber of Graphic Points
+00700022FLGraphic Data
+00700023CSGraphic Type
+00700024CSGraphic Filled
+00700040ISImage Rotation (Retired)
+00700041CSImage Horizontal Flip
+00700042USImage Rotation
+00700050USDisplayed Area Top Left Hand Corner (Trial)
+00700051USDisplayed Area Bottom Right Hand Corner (Trial)
+00700052SLDisplayed Area Top Left Hand Corner
+00700053SLDisplayed Area Bottom Right Hand Corner
+0070005ASQDisplayed Area Selection Sequence
+00700060SQGraphic Layer Sequence
+00700062ISGraphic Layer Order
+00700066USGraphic Layer Recommended Display Grayscale Value
+00700067USGraphic Layer Recommended Display RGB Value
+00700068LOGraphic Layer Description
+00700080CSContent Label
+00700081LOContent Description
+00700082DAPresentation Creation Date
+00700083TMPresentation Creation Time
+00700084PNContent Creator's Name
+00700086SQContent Creator's Identification Code Sequence
+00700087SQAlternate Content Description Sequence
+00700100CSPresentation Size Mode
+00700101DSPresentation Pixel Spacing
+00700102ISPresentation Pixel Aspect Ratio
+00700103FLPresentation Pixel Magnification Ratio
+00700207LOGraphic Group Label
+00700208STGraphic Group Description
+00700209SQCompound Graphic Sequence
+00700226ULCompound Graphic Instance ID
+00700227LOFont Name
+00700228CSFont Name Type
+00700229LOCSS Font Name
+00700230FDRotation Angle
+00700231SQText Style Sequence
+00700232SQLine Style Sequence
+00700233SQFill Style Sequence
+00700234SQGraphic Group Sequence
+00700241USText Color CIELab Value
+00700242CSHorizontal Alignment
+00700243CSVertical Alignment
+00700244CSShadow Style
+00700245FLShadow Offset X
+00700246FLShadow Offset Y
+00700247USShadow Color CIELab Value
+00700248CSUnderlined
+00700249CSBold
+00700250CSItalic
+00700251USPattern On Color CIELab Value
+00700252USPattern Off Color CIELab Value
+00700253FLLine Thickness
+00700254CSLine Dashing Style
+00700255ULLine Pattern
+00700256OBFill Pattern
+00700257CSFill Mode
+00700258FLShadow Opacity
+00700261FLGap Length
+00700262FLDiameter of Visibility
+00700273FLRotation Point
+00700274CSTick Alignment
+00700278CSShow Tick Label
+00700279CSTick Label Alignment
+00700282CSCompound Graphic Units
+00700284FLPattern On Opacity
+00700285FLPattern Off Opacity
+00700287SQMajor Ticks Sequence
+00700288FLTick Position
+00700289SHTick Label
+00700294CSCompound Graphic Type
+00700295ULGraphic Group ID
+00700306CSShape Type
+00700308SQRegistration Sequence
+00700309SQMatrix Registration Sequence
+0070030ASQMatrix Sequence
+0070030BFDFrame of Reference to Displayed Coordinate System Transformation Matrix
+0070030CCSFrame of Reference Transformation Matrix Type
+0070030DSQRegistration Type Code Sequence
+0070030FSTFiducial Description
+00700310SHFiducial Identifier
+00700311SQFiducial Identifier Code Sequence
+00700312FDContour Uncertainty Radius
+00700314SQUsed Fiducials Sequence
+00700315SQUsed RT Structure Set ROI Sequence
+00700318SQGraphic Coordinates Data Sequence
+0070031AUIFiducial UID
+0070031BUIReferenced Fiducial UID
+0070031CSQFiducial Set Sequence
+0070031ESQFiducial Sequence
+0070031FSQFiducials Property Category Code Sequence
+00700401USGraphic Layer Recommended Display CIELab Value
+00700402SQBlending Sequence
+00700403FLRelative Opacity
+00700404SQReferenced Spatial Registration Sequence
+00700405CSBlending Position
+00701101UIPresentation Display Collection UID
+00701102UIPresentation Sequence Collection UID
+00701103USPresentation Sequence Position Index
+00701104SQRendered Image Reference Sequence
+00701201SQVolumetric Presentation State Input Sequence
+00701202CSPresentation Input Type
+00701203USInput Sequence Position Index
+00701204CSCrop
+00701205USCropping Specification Index
+00701206CSCompositing Method
+00701207USVolumetric Presentation Input Number
+00701208CSImage Volume Geometry
+00701209UIVolumetric Presentation Input Set UID
+0070120ASQVolumetric Presentation Input Set Sequence
+0070120BCSGlobal Crop
+0070120CUSGlobal Cropping Specification Index
+0070120DCSRendering Method
+00701301SQVolume Cropping Sequence
+00701302CSVolume Cropping Method
+00701303FDBounding Box Crop
+00701304SQOblique Cropping Plane Sequence
+00701305FDPlane
+00701306FDPlane Normal
+00701309USCropping Specification Number
+00701501CSMulti-Planar Reconstruction Style
+00701502CSMPR Thickness Type
+00701503FDMPR Slab Thickness
+00701505FDMPR Top Left Hand Corner
+00701507FDMPR View Width Direction
+00701508FDMPR View Width
+0070150CULNumber of Volumetric Curve Points
+0070150DODVolumetric Curve Points
+00701511FDMPR View Height Direction
+00701512FDMPR View Height
+00701602CSRender Projection
+00701603FDViewpoint Position
+00701604FDViewpoint LookAt Point
+00701605FDViewpoint Up Direction
+00701606FDRender Field of View
+00701607FDSampling Step Size
+00701701CSShading Style
+00701702FDAmbient Reflection Intensity
+00701703FDLight Direction
+00701704FDDiffuse Reflection Intensity
+00701705FDSpecular Reflection Intensity
+00701706FDShininess
+00701801SQPresentation State Classification Component Sequence
+00701802CSComponent Type
+00701803SQComponent Input Sequence
+00701804USVolumetric Presentation Input Index
+00701805SQPresentation State Compositor Component Sequence
+00701806SQWeighting Transfer Function Sequence
+00701807USWeighting Lookup Table Descriptor
+00701808OBWeighting Lookup Table Data
+00701901SQVolumetric Annotation Sequence
+00701903SQReferenced Structured Context Sequence
+00701904UIReferenced Content Item
+00701905SQVolumetric Presentation Input Annotation Sequence
+00701907CSAnnotation Clipping
+00701A01CSPresentation Animation Style
+00701A03FDRecommended Animation Rate
+00701A04SQAnimation Curve Sequence
+00701A05FDAnimation Step Size
+00701A06FDSwivel Range
+00701A07ODVolumetric Curve Up Directions
+00701A08SQVolume Stream Sequence
+00701A09LORGBA Transfer Function Description
+00701B01SQAdvanced Blending Sequence
+00701B02USBlending Input Number
+00701B03SQBlending Display Input Sequence
+00701B04SQBlending Display Sequence
+00701B06CSBlending Mode
+00701B07CSTime Series Blending
+00701B08CSGeometry for Display
+00701B11SQThreshold Sequence
+00701B12SQThreshold Value Sequence
+00701B13CSThreshold Type
+00701B14FDThreshold Value
+00720002SHHanging Protocol Name
+00720004LOHanging Protocol Description
+00720006CSHanging Protocol Level
+00720008LOHanging Protocol Creator
+0072000ADTHanging Protocol Creation DateTime
+0072000CSQHanging Protocol Definition Sequence
+0072000ESQHanging Protocol User Identification Code Sequence
+00720010LOHanging Protocol User Group Name
+00720012SQSource Hanging Protocol Sequence
+00720014USNumber of Priors Referenced
+00720020SQImage Sets Sequence
+00720022SQImage Set Selector Sequence
+00720024CSImage Set Selector Usage Flag
+00720026ATSelector Attribute
+00720028USSelector Value Number
+00720030SQTime Based Image Sets Sequence
+00720032USImage Set Number
+00720034CSImage Set Selector Category
+00720038USRelative Time
+0072003ACSRelative Time Units
+0072003CSSAbstract Prior Value
+0072003ESQAbstract Prior Code Sequence
+00720040LOImage Set Label
+00720050CSSelector Attribute VR
+00720052ATSelector Sequence Pointer
+00720054LOSelector Sequence Pointer Private Creator
+00720056LOSelector Attribute Private Creator
+0072005EAESelector AE Value
+0072005FASSelector AS Value
+00720060ATSelector AT Value
+00720061DASelector DA Value
+00720062CSSelector CS Value
+00720063DTSelector DT Value
+00720064ISSelector IS Value
+00720065OBSelector OB Value
+00720066LOSelector LO Value
+00720067OFSelector OF Value
+00720068LTSelector LT Value
+00720069OWSelector OW Value
+0072006APNSelector PN Value
+0072006BTMSelector TM Value
+0072006CSHSelector SH Value
+0072006DUNSelector UN Value
+0072006ESTSelector ST Value
+0072006FUCSelector UC Value
+00720070UTSelector UT Value
+00720071URSelector UR Value
+00720072DSSelector DS Value
+00720073ODSelector OD Value
+00720074FDSelector FD Value
+00720075OLSelector OL Value
+00720076FLSelector FL Value
+00720078ULSelector UL Value
+0072007AUSSelector US Value
+0072007CSLSelector SL Value
+0072007ESSSelector SS Value
+0072007FUISelector UI Value
+00720080SQSelector Code Sequence Value
+00720081OVSelector OV Value
+00720082SVSelector SV Value
+00720083UVSelector UV Value
+00720100USNumber of Screens
+00720102SQNominal Screen Definition Sequence
+00720104USNumber of Vertical Pixels
+00720106USNumber of Horizontal Pixels
+00720108FDDisplay Environment Spatial Position
+0072010AUSScreen Minimum Grayscale Bit Depth
+0072010CUSScreen Minimum Color Bit Depth
+0072010EUSApplication Maximum Repaint Time
+00720200SQDisplay Sets Sequence
+00720202USDisplay Set Number
+00720203LODisplay Set Label
+00720204USDisplay Set Presentation Group
+00720206LODisplay Set Presentation Group Description
+00720208CSPartial Data Display Handling
+00720210SQSynchronized Scrolling Sequence
+00720212USDisplay Set Scrolling Group
+00720214SQNavigation Indicator Sequence
+00720216USNavigation Display Set
+00720218USReference Display Sets
+00720300SQImage Boxes Sequence
+00720302USImage Box Number
+00720304CSImage Box Layout Type
+00720306USImage Box Tile Horizontal Dimension
+00720308USImage Box Tile Vertical Dimension
+00720310CSImage Box Scroll Direction
+00720312CSImage Box Small Scroll Type
+00720314USImage Box Small Scroll Amount
+00720316CSImage Box Large Scroll Type
+00720318USImage Box Large Scroll Amount
+00720320USImage Box Overlap Priority
+00720330FDCine Relative to Real-Time
+00720400SQFilter Operations Sequence
+00720402CSFilter-by Category
+00720404CSFilter-by Attribute Presence
+00720406CSFilter-by Operator
+00720420USStructured Display Background CIELab Value
+00720421USEmpty Image Box CIELab Value
+00720422SQStructured Display Image Box Sequence
+00720424SQStructured Display Text Box Sequence
+00720427SQReferenced First Frame Sequence
+00720430SQImage Box Synchronization Sequence
+00720432USSynchronized Image Box List
+00720434CSType of Synchronization
+00720500CSBlending Operation Type
+00720510CSReformatting Operation Type
+00720512FDReformatting Thickness
+00720514FDReformatting Interval
+00720516CSReformatting Operation Initial View Direction
+00720520CS3D Rendering Type
+00720600SQSorting Operations Sequence
+00720602CSSort-by Category
+00720604CSSorting Direction
+00720700CSDisplay Set Patient Orientation
+00720702CSVOI Type
+00720704CSPseudo-Color Type
+00720705SQPseudo-Color Palette Instance Reference Sequence
+00720706CSShow Grayscale Inverted
+00720710CSShow Image True Size Flag
+00720712CSShow Graphic Annotation Flag
+00720714CSShow Patient Demographics Flag
+00720716CSShow Acquisition Techniques Flag
+00720717CSDisplay Set Horizontal Justification
+00720718CSDisplay Set Vertical Justification
+00740120FDContinuation Start Meterset
+00740121FDContinuation End Meterset
+00741000CSProcedure Step State
+00741002SQProcedure Step Progress Information Sequence
+00741004DSProcedure Step Progress
+00741006STProcedure Step Progress Description
+00741007SQProcedure Step Progress Parameters Sequence
+00741008SQProcedure Step Communications URI Sequence
+0074100AURContact URI
+0074100CLOContact Display Name
+0074100ESQProcedure Step Discontinuation Reason Code Sequence
+00741020SQBeam Task Sequence
+00741022CSBeam Task Type
+00741024ISBeam Order Index (Trial)
+00741025CSAutosequence Flag
+00741026FDTable Top Vertical Adjusted Position
+00741027FDTable Top Longitudinal Adjusted Position
+00741028FDTable Top Lateral Adjusted Position
+0074102AFDPatient Support Adjusted Angle
+0074102BFDTable Top Eccentric Adjusted Angle
+0074102CFDTable Top Pitch Adjusted Angle
+0074102DFDTable Top Roll Adjusted Angle
+00741030SQDelivery Verification Image Sequence
+00741032CSVerification Image Timing
+00741034CSDouble Exposure Flag
+00741036CSDouble Exposure Ordering
+00741038DSDouble Exposure Meterset (Trial)
+0074103ADSDouble Exposure Field Delta (Trial)
+00741040SQRelated Reference RT Image Sequence
+00741042SQGeneral Machine Verification Sequence
+00741044SQConventional Machine Verification Sequence
+00741046SQIon Machine Verification Sequence
+00741048SQFailed Attributes Sequence
+0074104ASQOverridden Attributes Sequence
+0074104CSQConventional Control Point Verification Sequence
+0074104ESQIon Control Point Verification Sequence
+00741050SQAttribute Occurrence Sequence
+00741052ATAttribute Occurrence Pointer
+00741054ULAttribute Item Selector
+00741056LOAttribute Occurrence Private Creator
+00741057ISSelector Sequence Pointer Items
+00741200CSScheduled Procedure Step Priority
+00741202LOWorklist Label
+00741204LOProcedure Step Label
+00741210SQScheduled Processing Parameters Sequence
+00741212SQPerformed Processing Parameters Sequence
+00741216SQUnified Procedure Step Performed Procedure Sequence
+00741220SQRelated Procedure Step Sequence
+00741222LOProcedure Step Relationship Type
+00741224SQReplaced Procedure Step Sequence
+00741230LODeletion Lock
+00741234AEReceiving AE
+00741236AERequesting AE
+00741238LTReason for Cancellation
+00741242CSSCP Status
+00741244CSSubscription List Status
+00741246CSUnified Procedure Step List Status
+00741324ULBeam Order Index
+00741338FDDouble Exposure Meterset
+0074133AFDDouble Exposure Field Delta
+00741401SQBrachy Task Sequence
+00741402DSContinuation Start Total Reference Air Kerma
+00741403DSContinuation End Total Reference Air Kerma
+00741404ISContinuation Pulse Number
+00741405SQChannel Delivery Order Sequence
+00741406ISReferenced Channel Number
+00741407DSStart Cumulative Time Weight
+00741408DSEnd Cumulative Time Weight
+00741409SQOmitted Channel Sequence
+0074140ACSReason for Channel Omission
+0074140BLOReason for Channel Omission Description
+0074140CISChannel Delivery Order Index
+0074140DSQChannel Delivery Continuation Sequence
+0074140ESQOmitted Application Setup Sequence
+00760001LOImplant Assembly Template Name
+00760003LOImplant Assembly Template Issuer
+00760006LOImplant Assembly Template Version
+00760008SQReplaced Implant Assembly Template Sequence
+0076000ACSImplant Assembly Template Type
+0076000CSQOriginal Implant Assembly Template Sequence
+0076000ESQDerivation Implant Assembly Template Sequence
+00760010SQImplant Assembly Template Target Anatomy Sequence
+00760020SQProcedure Type Code Sequence
+00760030LOSurgical Technique
+00760032SQComponent Types Sequence
+00760034SQComponent Type Code Sequence
+00760036CSExclusive Component Type
+00760038CSMandatory Component Type
+00760040SQComponent Sequence
+00760055USComponent ID
+00760060SQComponent Assembly Sequence
+00760070USComponent 1 Referenced ID
+00760080USComponent 1 Referenced Mating Feature Set ID
+00760090USComponent 1 Referenced Mating Feature ID
+007600A0USComponent 2 Referenced ID
+007600B0USComponent 2 Referenced Mating Feature Set ID
+007600C0USComponent 2 Referenced Mating Feature ID
+00780001LOImplant Template Group Name
+00780010STImplant Template Group Description
+00780020LOImplant Template Group Issuer
+00780024LOImplant Template Group Version
+00780026SQReplaced Implant Template Group Sequence
+00780028SQImplant Template Group Target Anatomy Sequence
+0078002ASQImplant Template Group Members Sequence
+0078002EUSImplant Template Group Member ID
+00780050FD3D Implant Template Group Member Matching Point
+00780060FD3D Implant Template Group Member Matching Axes
+00780070SQImplant Template Group Member Matching 2D Coordinates Sequence
+00780090FD2D Implant Template Group Member Matching Point
+007800A0FD2D Implant Template Group Member Matching Axes
+007800B0SQImplant Template Group Variation Dimension Sequence
+007800B2LOImplant Template Group Variation Dimension Name
+007800B4SQImplant Template Group Variation Dimension Rank Sequence
+007800B6USReferenced Implant Template Group Member ID
+007800B8USImplant Template Group Variation Dimension Rank
+00800001SQSurface Scan Acquisition Type Code Sequence
+00800002SQSurface Scan Mode Code Sequence
+00800003SQRegistration Method Code Sequence
+00800004FDShot Duration Time
+00800005FDShot Offset Time
+00800006USSurface Point Presentation Value Data
+00800007USSurface Point Color CIELab Value Data
+00800008SQUV Mapping Sequence
+00800009SHTexture Label
+00800010OFU Value Data
+00800011OFV Value Data
+00800012SQReferenced Texture Sequence
+00800013SQReferenced Surface Data Sequence
+00820001CSAssessment Summary
+00820003UTAssessment Summary Description
+00820004SQAssessed SOP Instance Sequence
+00820005SQReferenced Comparison SOP Instance Sequence
+00820006ULNumber of Assessment Observations
+00820007SQAssessment Observations Sequence
+00820008CSObservation Significance
+0082000AUTObservation Description
+0082000CSQStructured Constraint Observation Sequence
+00820010SQAssessed Attribute Value Sequence
+00820016LOAssessment Set ID
+00820017SQAssessment Requester Sequence
+00820018LOSelector Attribute Name
+00820019LOSelector Attribute Keyword
+00820021SQAssessment Type Code Sequence
+00820022SQObservation Basis Code Sequence
+00820023LOAssessment Label
+00820032CSConstraint Type
+00820033UTSpecification Selection Guidance
+00820034SQConstraint Value Sequence
+00820035SQRecommended Default Value Sequence
+00820036CSConstraint Violation Significance
+00820037UTConstraint Violation Condition
+00820038CSModifiable Constraint Flag
+00880130SHStorage Media File-set ID
+00880140UIStorage Media File-set UID
+00880200SQIcon Image Sequence
+00880904LOTopic Title
+00880906STTopic Subject
+00880910LOTopic Author
+00880912LOTopic Keywords
+01000410CSSOP Instance Status
+01000420DTSOP Authorization DateTime
+01000424LTSOP Authorization Comment
+01000426LOAuthorization Equipment Certification Number
+04000005USMAC ID Number
+04000010UIMAC Calculation Transfer Syntax UID
+04000015CSMAC Algorithm
+04000020ATData Elements Signed
+04000100UIDigital Signature UID
+04000105DTDigital Signature DateTime
+04000110CSCertificate Type
+04000115OBCertificate of Signer
+04000120OBSignature
+04000305CSCertified Timestamp Type
+04000310OBCertified Timestamp
+04000401SQDigital Signature Purpose Code Sequence
+04000402SQReferenced Digital Signature Sequence
+04000403SQReferenced SOP Instance MAC Sequence
+04000404OBMAC
+04000500SQEncrypted Attributes Sequence
+04000510UIEncrypted Content Transfer Syntax UID
+04000520OBEncrypted Content
+04000550SQModified Attributes Sequence
+04000551SQNonconforming Modified Attributes Sequence
+04000552OBNonconforming Data Element Value
+04000561SQOriginal Attributes Sequence
+04000562DTAttribute Modification DateTime
+04000563LOModifying System
+04000564LOSource of Previous Values
+04000565CSReason for the Attribute Modification
+04000600CSInstance Origin Status
+20000010ISNumber of Copies
+2000001ESQPrinter Configuration Sequence
+20000020CSPrint Priority
+20000030CSMedium Type
+20000040CSFilm Destination
+20000050LOFilm Session Label
+20000060ISMemory Allocation
+20000061ISMaximum Memory Allocation
+20000062CSColor Image Printing Flag
+20000063CSCollation Flag
+20000065CSAnnotation Flag
+20000067CSImage Overlay Flag
+20000069CSPresentation LUT Flag
+2000006ACSImage Box Presentation LUT Flag
+200000A0USMemory Bit Depth
+200000A1USPrinting Bit Depth
+200000A2SQMedia Installed Sequence
+200000A4SQOther Media Available Sequence
+200000A8SQSupported Image Display Formats Sequence
+20000500SQReferenced Film Box Sequence
+20000510SQReferenced Stored Print Sequence
+20100010STImage Display Format
+20100030CSAnnotation Display Format ID
+20100040CSFilm Orientation
+20100050CSFilm Size ID
+20100052CSPrinter Resolution ID
+20100054CSDefault Printer Resolution ID
+20100060CSMagnification Type
+20100080CSSmoothing Type
+201000A6CSDefault Magnification Type
+201000A7CSOther Magnification Types Available
+201000A8CSDefault Smoothing Type
+201000A9CSOther Smoothing Types Available
+20100100CSBorder Density
+20100110CSEmpty Image Density
+20100120USMin Density
+20100130USMax Density
+20100140CSTrim
+20100150STConfiguration Information
+20100152LTConfiguration Information Description
+20100154ISMaximum Collated Films
+2010015EUSIllumination
+20100160USReflected Ambient Light
+20100376DSPrinter Pixel Spacing
+20100500SQReferenced Film Session Sequence
+20100510SQReferenced Image Box Sequence
+20100520SQReferenced Basic Annotation Box Sequence
+20200010USImage Box Position
+20200020CSPolarity
+20200030DSRequested Image Size
+20200040CSRequested Decimate/Crop Behavior
+20200050CSRequested Resolution ID
+202000A0CSRequested Image Size Flag
+202000A2CSDecimate/Crop Result
+20200110SQBasic Grayscale Image Sequence
+20200111SQBasic Color Image Sequence
+20200130SQReferenced Image Overlay Box Sequence
+20200140SQReferenced VOI LUT Box Sequence
+20300010USAnnotation Position
+20300020LOText String
+20400010SQReferenced Overlay Plane Sequence
+20400011USReferenced Overlay Plane Groups
+20400020SQOverlay Pixel Data Sequence
+20400060CSOverlay Magnification Type
+20400070CSOverlay Smoothing Type
+20400072CSOverlay or Image Magnification
+20400074USMagnify to Number of Columns
+20400080CSOverlay Foreground Density
+20400082CSOverlay Background Density
+20400090CSOverlay Mode
+20400100CSThreshold Density
+20400500SQReferenced Image Box Sequence (Retired)
+20500010SQPresentation LUT Sequence
+20500020CSPresentation LUT Shape
+20500500SQReferenced Presentation LUT Sequence
+21000010SHPrint Job ID
+21000020CSExecution Status
+21000030CSExecution Status Info
+21000040DACreation Date
+21000050TMCreation Time
+21000070AEOriginator
+21000140AEDestination AE
+21000160SHOwner ID
+21000170ISNumber of Films
+21000500SQReferenced Print Job Sequence (Pull Stored Print)
+21100010CSPrinter Status
+21100020CSPrinter Status Info
+21100030LOPrinter Name
+21100099SHPrint Queue ID
+21200010CSQueue Status
+21200050SQPrint Job Description Sequence
+21200070SQReferenced Print Job Sequence
+21300010SQPrint Management Capabilities Sequence
+21300015SQPrinter Characteristics Sequence
+21300030SQFilm Box Content Sequence
+21300040SQImage Box Content Sequence
+21300050SQAnnotation Content Sequence
+21300060SQImage Overlay Box Content Sequence
+21300080SQPresentation LUT Content Sequence
+213000A0SQProposed Study Sequence
+213000C0SQOriginal Image Sequence
+22000001CSLabel Using Information Extracted From Instances
+22000002UTLabel Text
+22000003CSLabel Style Selection
+22000004LTMedia Disposition
+22000005LTBarcode Value
+22000006CSBarcode Symbology
+22000007CSAllow Media Splitting
+22000008CSInclude Non-DICOM Objects
+22000009CSInclude Display Application
+2200000ACSPreserve Composite Instances After Media Creation
+2200000BUSTotal Number of Pieces of Media Created
+2200000CLORequested Media Application Profile
+2200000DSQReferenced Storage Media Sequence
+2200000EATFailure Attributes
+2200000FCSAllow Lossy Compression
+22000020CSRequest Priority
+30020002SHRT Image Label
+30020003LORT Image Name
+30020004STRT Image Description
+3002000ACSReported Values Origin
+3002000CCSRT Image Plane
+3002000DDSX-Ray Image Receptor Translation
+3002000EDSX-Ray Image Receptor Angle
+30020010DSRT Image Orientation
+30020011DSImage Plane Pixel Spacing
+30020012DSRT Image Position
+30020020SHRadiation Machine Name
+30020022DSRadiation Machine SAD
+30020024DSRadiation Machine SSD
+30020026DSRT Image SID
+30020028DSSource to Reference Object Distance
+30020029ISFraction Number
+30020030SQExposure Sequence
+30020032DSMeterset Exposure
+30020034DSDiaphragm Position
+30020040SQFluence Map Sequence
+30020041CSFluence Data Source
+30020042DSFluence Data Scale
+30020050SQPrimary Fluence Mode Sequence
+30020051CSFluence Mode
+30020052SHFluence Mode ID
+30020100ISSelected Frame Number
+30020101SQSelected Frame Functional Groups Sequence
+30020102SQRT Image Frame General Content Sequence
+30020103SQRT Image Frame Context Sequence
+30020104SQRT Image Scope Sequence
+30020105CSBeam Modifier Coordinates Presence Flag
+30020106FDStart Cumulative Meterset
+30020107FDStop Cumulative Meterset
+30020108SQRT Acquisition Patient Position Sequence
+30020109SQRT Image Frame Imaging Device Position Sequence
+3002010ASQRT Image Frame kV Radiation Acquisition Sequence
+3002010BSQRT Image Frame MV Radiation Acquisition Sequence
+3002010CSQRT Image Frame Radiation Acquisition Sequence
+3002010DSQImaging Source Position Sequence
+3002010ESQImage Receptor Position Sequence
+3002010FFDDevice Position to Equipment Mapping Matrix
+30020110SQDevice Position Parameter Sequence
+30020111CSImaging Source Location Specification Type
+30020112SQImaging Device Location Matrix Sequence
+30020113SQImaging Device Location Parameter Sequence
+30020114SQImaging Aperture Sequence
+30020115CSImaging Aperture Specification Type
+30020116USNumber of Acquisition Devices
+30020117SQAcquisition Device Sequence
+30020118SQAcquisition Task Sequence
+30020119SQAcquisition Task Workitem Code Sequence
+3002011ASQAcquisition Subtask Sequence
+3002011BSQSubtask Workitem Code Sequence
+3002011CUSAcquisition Task Index
+3002011DUSAcquisition Subtask Index
+3002011ESQReferenced Baseline Parameters RT Radiation Instance Sequence
+3002011FSQPosition Acquisition Template Identification Sequence
+30020120STPosition Acquisition Template ID
+30020121LOPosition Acquisition Template Name
+30020122SQPosition Acquisition Template Code Sequence
+30020123LTPosition Acquisition Template Description
+30020124SQAcquisition Task Applicability Sequence
+30020125SQProjection Imaging Acquisition Parameter Sequence
+30020126SQCT Imaging Acquisition Parameter Sequence
+30020127SQKV Imaging Generation Parameters Sequence
+30020128SQMV Imaging Generation Parameters Sequence
+30020129CSAcquisition Signal Type
+3002012ACSAcquisition Method
+3002012BSQScan Start Position Sequence
+3002012CSQScan Stop Position Sequence
+3002012DFDImaging Source to Beam Modifier Definition Plane Distance
+3002012ECSScan Arc Type
+3002012FCSDetector Positioning Type
+30020130SQAdditional RT Accessory Device Sequence
+30020131SQDevice-Specific Acquisition Parameter Sequence
+30020132SQReferenced Position Reference Instance Sequence
+30020133SQEnergy Derivation Code Sequence
+30020134FDMaximum Cumulative Meterset Exposure
+30020135SQAcquisition Initiation Sequence
+30040001CSDVH Type
+30040002CSDose Units
+30040004CSDose Type
+30040005CSSpatial Transform of Dose
+30040006LODose Comment
+30040008DSNormalization Point
+3004000ACSDose Summation Type
+3004000CDSGrid Frame Offset Vector
+3004000EDSDose Grid Scaling
+30040010SQRT Dose ROI Sequence
+30040012DSDose Value
+30040014CSTissue Heterogeneity Correction
+30040040DSDVH Normalization Point
+30040042DSDVH Normalization Dose Value
+30040050SQDVH Sequence
+30040052DSDVH Dose Scaling
+30040054CSDVH Volume Units
+30040056ISDVH Number of Bins
+30040058DSDVH Data
+30040060SQDVH Referenced ROI Sequence
+30040062CSDVH ROI Contribution Type
+30040070DSDVH Minimum Dose
+30040072DSDVH Maximum Dose
+30040074DSDVH Mean Dose
+30060002SHStructure Set Label
+30060004LOStructure Set Name
+30060006STStructure Set Description
+30060008DAStructure Set Date
+30060009TMStructure Set Time
+30060010SQReferenced Frame of Reference Sequence
+30060012SQRT Referenced Study Sequence
+30060014SQRT Referenced Series Sequence
+30060016SQContour Image Sequence
+30060018SQPredecessor Structure Set Sequence
+30060020SQStructure Set ROI Sequence
+30060022ISROI Number
+30060024UIReferenced Frame of Reference UID
+30060026LOROI Name
+30060028STROI Description
+3006002AISROI Display Color
+3006002CDSROI Volume
+3006002DDTROI DateTime
+3006002EDTROI Observation DateTime
+30060030SQRT Related ROI Sequence
+30060033CSRT ROI Relationship
+30060036CSROI Generation Algorithm
+30060037SQROI Derivation Algorithm Identification Sequence
+30060038LOROI Generation Description
+30060039SQROI Contour Sequence
+30060040SQContour Sequence
+30060042CSContour Geometric Type
+30060044DSContour Slab Thickness
+30060045DSContour Offset Vector
+30060046ISNumber of Contour Points
+30060048ISContour Number
+30060049ISAttached Contours
+3006004ASQSource Pixel Planes Characteristics Sequence
+3006004BSQSource Series Sequence
+3006004CSQSource Series Information Sequence
+3006004DSQROI Creator Sequence
+3006004ESQROI Interpreter Sequence
+3006004FSQROI Observation Context Code Sequence
+30060050DSContour Data
+30060080SQRT ROI Observations Sequence
+30060082ISObservation Number
+30060084ISReferenced ROI Number
+30060085SHROI Observation Label
+30060086SQRT ROI Identification Code Sequence
+30060088STROI Observation Description
+300600A0SQRelated RT ROI Observations Sequence
+300600A4CSRT ROI Interpreted Type
+300600A6PNROI Interpreter
+300600B0SQROI Physical Properties Sequence
+300600B2CSROI Physical Property
+300600B4DSROI Physical Property Value
+300600B6SQROI Elemental Composition Sequence
+300600B7USROI Elemental Composition Atomic Number
+300600B8FLROI Elemental Composition Atomic Mass Fraction
+300600B9SQAdditional RT ROI Identification Code Sequence
+300600C0SQFrame of Reference Relationship Sequence
+300600C2UIRelated Frame of Reference UID
+300600C4CSFrame of Reference Transformation Type
+300600C6DSFrame of Reference Transformation Matrix
+300600C8LOFrame of Reference Transformation Comment
+300600C9SQPatient Location Coordinates Sequence
+300600CASQPatient Location Coordinates Code Sequence
+300600CBSQPatient Support Position Sequence
+30080010SQMeasured Dose Reference Sequence
+30080012STMeasured Dose Description
+30080014CSMeasured Dose Type
+30080016DSMeasured Dose Value
+30080020SQTreatment Session Beam Sequence
+30080021SQTreatment Session Ion Beam Sequence
+30080022ISCurrent Fraction Number
+30080024DATreatment Control Point Date
+30080025TMTreatment Control Point Time
+3008002ACSTreatment Termination Status
+3008002BSHTreatment Termination Code
+3008002CCSTreatment Verification Status
+30080030SQReferenced Treatment Record Sequence
+30080032DSSpecified Primary Meterset
+30080033DSSpecified Secondary Meterset
+30080036DSDelivered Primary Meterset
+30080037DSDelivered Secondary Meterset
+3008003ADSSpecified Treatment Time
+3008003BDSDelivered Treatment Time
+30080040SQControl Point Delivery Sequence
+30080041SQIon Control Point Delivery Sequence
+30080042DSSpecified Meterset
+30080044DSDelivered Meterset
+30080045FLMeterset Rate Set
+30080046FLMeterset Rate Delivered
+30080047FLScan Spot Metersets Delivered
+30080048DSDose Rate Delivered
+30080050SQTreatment Summary Calculated Dose Reference Sequence
+30080052DSCumulative Dose to Dose Reference
+30080054DAFirst Treatment Date
+30080056DAMost Recent Treatment Date
+3008005AISNumber of Fractions Delivered
+30080060SQOverride Sequence
+30080061ATParameter Sequence Pointer
+30080062ATOverride Parameter Pointer
+30080063ISParameter Item Index
+30080064ISMeasured Dose Reference Number
+30080065ATParameter Pointer
+30080066STOverride Reason
+30080067USParameter Value Number
+30080068SQCorrected Parameter Sequence
+3008006AFLCorrection Value
+30080070SQCalculated Dose Reference Sequence
+30080072ISCalculated Dose Reference Number
+30080074STCalculated Dose Reference Description
+30080076DSCalculated Dose Reference Dose Value
+30080078DSStart Meterset
+3008007ADSEnd Meterset
+30080080SQReferenced Measured Dose Reference Sequence
+30080082ISReferenced Measured Dose Reference Number
+30080090SQReferenced Calculated Dose Reference Sequence
+30080092ISReferenced Calculated Dose Reference Number
+300800A0SQBeam Limiting Device Leaf Pairs Sequence
+300800A1SQEnhanced RT Beam Limiting Device Sequence
+300800A2SQEnhanced RT Beam Limiting Opening Sequence
+300800A3CSEnhanced RT Beam Limiting Device Definition Flag
+300800A4FDParallel RT Beam Delimiter Opening Extents
+300800B0SQRecorded Wedge Sequence
+300800C0SQRecorded Compensator Sequence
+300800D0SQRecorded Block Sequence
+300800D1SQRecorded Block Slab Sequence
+300800E0SQTreatment Summary Measured Dose Reference Sequence
+300800F0SQRecorded Snout Sequence
+300800F2SQRecorded Range Shifter Sequence
+300800F4SQRecorded Lateral Spreading Device Sequence
+300800F6SQRecorded Range Modulator Sequence
+30080100SQRecorded Source Sequence
+30080105LOSource Serial Number
+30080110SQTreatment Session Application Setup Sequence
+30080116CSApplication Setup Check
+30080120SQRecorded Brachy Accessory Device Sequence
+30080122ISReferenced Brachy Accessory Device Number
+30080130SQRecorded Channel Sequence
+30080132DSSpecified Channel Total Time
+30080134DSDelivered Channel Total Time
+30080136ISSpecified Number of Pulses
+30080138ISDelivered Number of Pulses
+3008013ADSSpecified Pulse Repetition Interval
+3008013CDSDelivered Pulse Repetition Interval
+30080140SQRecorded Source Applicator Sequence
+30080142ISReferenced Source Applicator Number
+30080150SQRecorded Channel Shield Sequence
+30080152ISReferenced Channel Shield Number
+30080160SQBrachy Control Point Delivered Sequence
+30080162DASafe Position Exit Date
+30080164TMSafe Position Exit Time
+30080166DASafe Position Return Date
+30080168TMSafe Position Return Time
+30080171SQPulse Specific Brachy Control Point Delivered Sequence
+30080172USPulse Number
+30080173SQBrachy Pulse Control Point Delivered Sequence
+30080200CSCurrent Treatment Status
+30080202STTreatment Status Comment
+30080220SQFraction Group Summary Sequence
+30080223ISReferenced Fraction Number
+30080224CSFraction Group Type
+30080230CSBeam Stopper Position
+30080240SQFraction Status Summary Sequence
+30080250DATreatment Date
+30080251TMTreatment Time
+300A0002SHRT Plan Label
+300A0003LORT Plan Name
+300A0004STRT Plan Description
+300A0006DART Plan Date
+300A0007TMRT Plan Time
+300A0009LOTreatment Protocols
+300A000ACSPlan Intent
+300A000BLOTreatment Sites
+300A000CCSRT Plan Geometry
+300A000ESTPrescription Description
+300A0010SQDose Reference Sequence
+300A0012ISDose Reference Number
+300A0013UIDose Reference UID
+300A0014CSDose Reference Structure Type
+300A0015CSNominal Beam Energy Unit
+300A0016LODose Reference Description
+300A0018DSDose Reference Point Coordinates
+300A001ADSNominal Prior Dose
+300A0020CSDose Reference Type
+300A0021DSConstraint Weight
+300A0022DSDelivery Warning Dose
+300A0023DSDelivery Maximum Dose
+300A0025DSTarget Minimum Dose
+300A0026DSTarget Prescription Dose
+300A0027DSTarget Maximum Dose
+300A0028DSTarget Underdose Volume Fraction
+300A002ADSOrgan at Risk Full-volume Dose
+300A002BDSOrgan at Risk Limit Dose
+300A002CDSOrgan at Risk Maximum Dose
+300A002DDSOrgan at Risk Overdose Volume Fraction
+300A0040SQTolerance Table Sequence
+300A0042ISTolerance Table Number
+300A0043SHTolerance Table Label
+300A0044DSGantry Angle Tolerance
+300A0046DSBeam Limiting Device Angle Tolerance
+300A0048SQBeam Limiting Device Tolerance Sequence
+300A004ADSBeam Limiting Device Position Tolerance
+300A004BFLSnout Position Tolerance
+300A004CDSPatient Support Angle Tolerance
+300A004EDSTable Top Eccentric Angle Tolerance
+300A004FFLTable Top Pitch Angle Tolerance
+300A0050FLTable Top Roll Angle Tolerance
+300A0051DSTable Top Vertical Position Tolerance
+300A0052DSTable Top Longitudinal Position Tolerance
+300A0053DSTable Top Lateral Position Tolerance
+300A0054UITable Top Position Alignment UID
+300A0055CSRT Plan Relationship
+300A0070SQFraction Group Sequence
+300A0071ISFraction Group Number
+300A0072LOFraction Group Description
+300A0078ISNumber of Fractions Planned
+300A0079ISNumber of Fraction Pattern Digits Per Day
+300A007AISRepeat Fraction Cycle Length
+300A007BLTFraction Pattern
+300A0080ISNumber of Beams
+300A0082DSBeam Dose Specification Point
+300A0083UIReferenced Dose Reference UID
+300A0084DSBeam Dose
+300A0086DSBeam Meterset
+300A0088FLBeam Dose Point Depth
+300A0089FLBeam Dose Point Equivalent Depth
+300A008AFLBeam Dose Point SSD
+300A008BCSBeam Dose Meaning
+300A008CSQBeam Dose Verification Control Point Sequence
+300A008DFLAverage Beam Dose Point Depth
+300A008EFLAverage Beam Dose Point Equivalent Depth
+300A008FFLAverage Beam Dose Point SSD
+300A0090CSBeam Dose Type
+300A0091DSAlternate Beam Dose
+300A0092CSAlternate Beam Dose Type
+300A0093CSDepth Value Averaging Flag
+300A0094DSBeam Dose Point Source to External Contour Distance
+300A00A0ISNumber of Brachy Application Setups
+300A00A2DSBrachy Application Setup Dose Specification Point
+300A00A4DSBrachy Application Setup Dose
+300A00B0SQBeam Sequence
+300A00B2SHTreatment Machine Name
+300A00B3CSPrimary Dosimeter Unit
+300A00B4DSSource-Axis Distance
+300A00B6SQBeam Limiting Device Sequence
+300A00B8CSRT Beam Limiting Device Type
+300A00BADSSource to Beam Limiting Device Distance
+300A00BBFLIsocenter to Beam Limiting Device Distance
+300A00BCISNumber of Leaf/Jaw Pairs
+300A00BEDSLeaf Position Boundaries
+300A00C0ISBeam Number
+300A00C2LOBeam Name
+300A00C3STBeam Description
+300A00C4CSBeam Type
+300A00C5FDBeam Delivery Duration Limit
+300A00C6CSRadiation Type
+300A00C7CSHigh-Dose Technique Type
+300A00C8ISReference Image Number
+300A00CASQPlanned Verification Image Sequence
+300A00CCLOImaging Device-Specific Acquisition Parameters
+300A00CECSTreatment Delivery Type
+300A00D0ISNumber of Wedges
+300A00D1SQWedge Sequence
+300A00D2ISWedge Number
+300A00D3CSWedge Type
+300A00D4SHWedge ID
+300A00D5ISWedge Angle
+300A00D6DSWedge Factor
+300A00D7FLTotal Wedge Tray Water-Equivalent Thickness
+300A00D8DSWedge Orientation
+300A00D9FLIsocenter to Wedge Tray Distance
+300A00DADSSource to Wedge Tray Distance
+300A00DBFLWedge Thin Edge Position
+300A00DCSHBolus ID
+300A00DDSTBolus Description
+300A00DEDSEffective Wedge Angle
+300A00E0ISNumber of Compensators
+300A00E1SHMaterial ID
+300A00E2DSTotal Compensator Tray Factor
+300A00E3SQCompensator Sequence
+300A00E4ISCompensator Number
+300A00E5SHCompensator ID
+300A00E6DSSource to Compensator Tray Distance
+300A00E7ISCompensator Rows
+300A00E8ISCompensator Columns
+300A00E9DSCompensator Pixel Spacing
+300A00EADSCompensator Position
+300A00EBDSCompensator Transmission Data
+300A00ECDSCompensator Thickness Data
+300A00EDISNumber of Boli
+300A00EECSCompensator Type
+300A00EFSHCompensator Tray ID
+300A00F0ISNumber of Blocks
+300A00F2DSTotal Block Tray Factor
+300A00F3FLTotal Block Tray Water-Equivalent Thickness
+300A00F4SQBlock Sequence
+300A00F5SHBlock Tray ID
+300A00F6DSSource to Block Tray Distance
+300A00F7FLIsocenter to Block Tray Distance
+300A00F8CSBlock Type
+300A00F9LOAccessory Code
+300A00FACSBlock Divergence
+300A00FBCSBlock Mounting Position
+300A00FCISBlock Number
+300A00FELOBlock Name
+300A0100DSBlock Thickness
+300A0102DSBlock Transmission
+300A0104ISBlock Number of Points
+300A0106DSBlock Data
+300A0107SQApplicator Sequence
+300A0108SHApplicator ID
+300A0109CSApplicator Type
+300A010ALOApplicator Description
+300A010CDSCumulative Dose Reference Coefficient
+300A010EDSFinal Cumulative Meterset Weight
+300A0110ISNumber of Control Points
+300A0111SQControl Point Sequence
+300A0112ISControl Point Index
+300A0114DSNominal Beam Energy
+300A0115DSDose Rate Set
+300A0116SQWedge Position Sequence
+300A0118CSWedge Position
+300A011ASQBeam Limiting Device Position Sequence
+300A011CDSLeaf/Jaw Positions
+300A011EDSGantry Angle
+300A011FCSGantry Rotation Direction
+300A0120DSBeam Limiting Device Angle
+300A0121CSBeam Limiting Device Rotation Direction
+300A0122DSPatient Support Angle
+300A0123CSPatient Support Rotation Direction
+300A0124DSTable Top Eccentric Axis Distance
+300A0125DSTable Top Eccentric Angle
+300A0126CSTable Top Eccentric Rotation Direction
+300A0128DSTable Top Vertical Position
+300A0129DSTable Top Longitudinal Position
+300A012ADSTable Top Lateral Position
+300A012CDSIsocenter Position
+300A012EDSSurface Entry Point
+300A0130DSSource to Surface Distance
+300A0131FLAverage Beam Dose Point Source to External Contour Distance
+300A0132FLSource to External Contour Distance
+300A0133FLExternal Contour Entry Point
+300A0134DSCumulative Meterset Weight
+300A0140FLTable Top Pitch Angle
+300A0142CSTable Top Pitch Rotation Direction
+300A0144FLTable Top Roll Angle
+300A0146CSTable Top Roll Rotation Direction
+300A0148FLHead Fixation Angle
+300A014AFLGantry Pitch Angle
+300A014CCSGantry Pitch Rotation Direction
+300A014EFLGantry Pitch Angle Tolerance
+300A0150CSFixation Eye
+300A0151DSChair Head Frame Position
+300A0152DSHead Fixation Angle Tolerance
+300A0153DSChair Head Frame Position Tolerance
+300A0154DSFixation Light Azimuthal Angle Tolerance
+300A0155DSFixation Light Polar Angle Tolerance
+300A0180SQPatient Setup Sequence
+300A0182ISPatient Setup Number
+300A0183LOPatient Setup Label
+300A0184LOPatient Additional Position
+300A0190SQFixation Device Sequence
+300A0192CSFixation Device Type
+300A0194SHFixation Device Label
+300A0196STFixation Device Description
+300A0198SHFixation Device Position
+300A0199FLFixation Device Pitch Angle
+300A019AFLFixation Device Roll Angle
+300A01A0SQShielding Device Sequence
+300A01A2CSShielding Device Type
+300A01A4SHShielding Device Label
+300A01A6STShielding Device Description
+300A01A8SHShielding Device Position
+300A01B0CSSetup Technique
+300A01B2STSetup Technique Description
+300A01B4SQSetup Device Sequence
+300A01B6CSSetup Device Type
+300A01B8SHSetup Device Label
+300A01BASTSetup Device Description
+300A01BCDSSetup Device Parameter
+300A01D0STSetup Reference Description
+300A01D2DSTable Top Vertical Setup Displacement
+300A01D4DSTable Top Longitudinal Setup Displacement
+300A01D6DSTable Top Lateral Setup Displacement
+300A0200CSBrachy Treatment Technique
+300A0202CSBrachy Treatment Type
+300A0206SQTreatment Machine Sequence
+300A0210SQSource Sequence
+300A0212ISSource Number
+300A0214CSSource Type
+300A0216LOSource Manufacturer
+300A0218DSActive Source Diameter
+300A021ADSActive Source Length
+300A021BSHSource Model ID
+300A021CLOSource Description
+300A0222DSSource Encapsulation Nominal Thickness
+300A0224DSSource Encapsulation Nominal Transmission
+300A0226LOSource Isotope Name
+300A0228DSSource Isotope Half Life
+300A0229CSSource Strength Units
+300A022ADSReference Air Kerma Rate
+300A022BDSSource Strength
+300A022CDASource Strength Reference Date
+300A022ETMSource Strength Reference Time
+300A0230SQApplication Setup Sequence
+300A0232CSApplication Setup Type
+300A0234ISApplication Setup Number
+300A0236LOApplication Setup Name
+300A0238LOApplication Setup Manufacturer
+300A0240ISTemplate Number
+300A0242SHTemplate Type
+300A0244LOTemplate Name
+300A0250DSTotal Reference Air Kerma
+300A0260SQBrachy Accessory Device Sequence
+300A0262ISBrachy Accessory Device Number
+300A0263SHBrachy Accessory Device ID
+300A0264CSBrachy Accessory Device Type
+300A0266LOBrachy Accessory Device Name
+300A026ADSBrachy Accessory Device Nominal Thickness
+300A026CDSBrachy Accessory Device Nominal Transmission
+300A0271DSChannel Effective Length
+300A0272DSChannel Inner Length
+300A0273SHAfterloader Channel ID
+300A0274DSSource Applicator Tip Length
+300A0280SQChannel Sequence
+300A0282ISChannel Number
+300A0284DSChannel Length
+300A0286DSChannel Total Time
+300A0288CSSource Movement Type
+300A028AISNumber of Pulses
+300A028CDSPulse Repetition Interval
+300A0290ISSource Applicator Number
+300A0291SHSource Applicator ID
+300A0292CSSource Applicator Type
+300A0294LOSource Applicator Name
+300A0296DSSource Applicator Length
+300A0298LOSource Applicator Manufacturer
+300A029CDSSource Applicator Wall Nominal Thickness
+300A029EDSSource Applicator Wall Nominal Transmission
+300A02A0DSSource Applicator Step Size
+300A02A1ISApplicator Shape Referenced ROI Number
+300A02A2ISTransfer Tube Number
+300A02A4DSTransfer Tube Length
+300A02B0SQChannel Shield Sequence
+300A02B2ISChannel Shield Number
+300A02B3SHChannel Shield ID
+300A02B4LOChannel Shield Name
+300A02B8DSChannel Shield Nominal Thickness
+300A02BADSChannel Shield Nominal Transmission
+300A02C8DSFinal Cumulative Time Weight
+300A02D0SQBrachy Control Point Sequence
+300A02D2DSControl Point Relative Position
+300A02D4DSControl Point 3D Position
+300A02D6DSCumulative Time Weight
+300A02E0CSCompensator Divergence
+300A02E1CSCompensator Mounting Position
+300A02E2DSSource to Compensator Distance
+300A02E3FLTotal Compensator Tray Water-Equivalent Thickness
+300A02E4FLIsocenter to Compensator Tray Distance
+300A02E5FLCompensator Column Offset
+300A02E6FLIsocenter to Compensator Distances
+300A02E7FLCompensator Relative Stopping Power Ratio
+300A02E8FLCompensator Milling Tool Diameter
+300A02EASQIon Range Compensator Sequence
+300A02EBLTCompensator Description
+300A0302ISRadiation Mass Number
+300A0304ISRadiation Atomic Number
+300A0306SSRadiation Charge State
+300A0308CSScan Mode
+300A0309CSModulated Scan Mode Type
+300A030AFLVirtual Source-Axis Distances
+300A030CSQSnout Sequence
+300A030DFLSnout Position
+300A030FSHSnout ID
+300A0312ISNumber of Range Shifters
+300A0314SQRange Shifter Sequence
+300A0316ISRange Shifter Number
+300A0318SHRange Shifter ID
+300A0320CSRange Shifter Type
+300A0322LORange Shifter Description
+300A0330ISNumber of Lateral Spreading Devices
+300A0332SQLateral Spreading Device Sequence
+300A0334ISLateral Spreading Device Number
+300A0336SHLateral Spreading Device ID
+300A0338CSLateral Spreading Device Type
+300A033ALOLateral Spreading Device Description
+300A033CFLLateral Spreading Device Water Equivalent Thickness
+300A0340ISNumber of Range Modulators
+300A0342SQRange Modulator Sequence
+300A0344ISRange Modulator Number
+300A0346SHRange Modulator ID
+300A0348CSRange Modulator Type
+300A034ALORange Modulator Description
+300A034CSHBeam Current Modulation ID
+300A0350CSPatient Support Type
+300A0352SHPatient Support ID
+300A0354LOPatient Support Accessory Code
+300A0355LOTray Accessory Code
+300A0356FLFixation Light Azimuthal Angle
+300A0358FLFixation Light Polar Angle
+300A035AFLMeterset Rate
+300A0360SQRange Shifter Settings Sequence
+300A0362LORange Shifter Setting
+300A0364FLIsocenter to Range Shifter Distance
+300A0366FLRange Shifter Water Equivalent Thickness
+300A0370SQLateral Spreading Device Settings Sequence
+300A0372LOLateral Spreading Device Setting
+300A0374FLIsocenter to Lateral Spreading Device Distance
+300A0380SQRange Modulator Settings Sequence
+300A0382FLRange Modulator Gating Start Value
+300A0384FLRange Modulator Gating Stop Value
+300A0386FLRange Modulator Gating Start Water Equivalent Thickness
+300A0388FLRange Modulator Gating Stop Water Equivalent Thickness
+300A038AFLIsocenter to Range Modulator Distance
+300A038FFLScan Spot Time Offset
+300A0390SHScan Spot Tune ID
+300A0391ISScan Spot Prescribed Indices
+300A0392ISNumber of Scan Spot Positions
+300A0393CSScan Spot Reordered
+300A0394FLScan Spot Position Map
+300A0395CSScan Spot Reordering Allowed
+300A0396FLScan Spot Meterset Weights
+300A0398FLScanning Spot Size
+300A0399FLScan Spot Sizes Delivered
+300A039AISNumber of Paintings
+300A03A0SQIon Tolerance Table Sequence
+300A03A2SQIon Beam Sequence
+300A03A4SQIon Beam Limiting Device Sequence
+300A03A6SQIon Block Sequence
+300A03A8SQIon Control Point Sequence
+300A03AASQIon Wedge Sequence
+300A03ACSQIon Wedge Position Sequence
+300A0401SQReferenced Setup Image Sequence
+300A0402STSetup Image Comment
+300A0410SQMotion Synchronization Sequence
+300A0412FLControl Point Orientation
+300A0420SQGeneral Accessory Sequence
+300A0421SHGeneral Accessory ID
+300A0422STGeneral Accessory Description
+300A0423CSGeneral Accessory Type
+300A0424ISGeneral Accessory Number
+300A0425FLSource to General Accessory Distance
+300A0426DSIsocenter to General Accessory Distance
+300A0431SQApplicator Geometry Sequence
+300A0432CSApplicator Aperture Shape
+300A0433FLApplicator Opening
+300A0434FLApplicator Opening X
+300A0435FLApplicator Opening Y
+300A0436FLSource to Applicator Mounting Position Distance
+300A0440ISNumber of Block Slab Items
+300A0441SQBlock Slab Sequence
+300A0442DSBlock Slab Thickness
+300A0443USBlock Slab Number
+300A0450SQDevice Motion Control Sequence
+300A0451CSDevice Motion Execution Mode
+300A0452CSDevice Motion Observation Mode
+300A0453SQDevice Motion Parameter Code Sequence
+300A0501FLDistal Depth Fraction
+300A0502FLDistal Depth
+300A0503FLNominal Range Modulation Fractions
+300A0504FLNominal Range Modulated Region Depths
+300A0505SQDepth Dose Parameters Sequence
+300A0506SQDelivered Depth Dose Parameters Sequence
+300A0507FLDelivered Distal Depth Fraction
+300A0508FLDelivered Distal Depth
+300A0509FLDelivered Nominal Range Modulation Fractions
+300A0510FLDelivered Nominal Range Modulated Region Depths
+300A0511CSDelivered Reference Dose Definition
+300A0512CSReference Dose Definition
+300A0600USRT Control Point Index
+300A0601USRadiation Generation Mode Index
+300A0602USReferenced Defined Device Index
+300A0603USRadiation Dose Identification Index
+300A0604USNumber of RT Control Points
+300A0605USReferenced Radiation Generation Mode Index
+300A0606USTreatment Position Index
+300A0607USReferenced Device Index
+300A0608LOTreatment Position Group Label
+300A0609UITreatment Position Group UID
+300A060ASQTreatment Position Group Sequence
+300A060BUSReferenced Treatment Position Index
+300A060CUSReferenced Radiation Dose Identification Index
+300A060DFDRT Accessory Holder Water-Equivalent Thickness
+300A060EUSReferenced RT Accessory Holder Device Index
+300A060FCSRT Accessory Holder Slot Existence Flag
+300A0610SQRT Accessory Holder Slot Sequence
+300A0611LORT Accessory Holder Slot ID
+300A0612FDRT Accessory Holder Slot Distance
+300A0613FDRT Accessory Slot Distance
+300A0614SQRT Accessory Holder Definition Sequence
+300A0615LORT Accessory Device Slot ID
+300A0616SQRT Radiation Sequence
+300A0617SQRadiation Dose Sequence
+300A0618SQRadiation Dose Identification Sequence
+300A0619LORadiation Dose Identification Label
+300A061ACSReference Dose Type
+300A061BCSPrimary Dose Value Indicator
+300A061CSQDose Values Sequence
+300A061DCSDose Value Purpose
+300A061EFDReference Dose Point Coordinates
+300A061FSQRadiation Dose Values Parameters Sequence
+300A0620SQMeterset to Dose Mapping Sequence
+300A0621SQExpected In-Vivo Measurement Values Sequence
+300A0622USExpected In-Vivo Measurement Value Index
+300A0623LORadiation Dose In-Vivo Measurement Label
+300A0624FDRadiation Dose Central Axis Displacement
+300A0625FDRadiation Dose Value
+300A0626FDRadiation Dose Source to Skin Distance
+300A0627FDRadiation Dose Measurement Point Coordinates
+300A0628FDRadiation Dose Source to External Contour Distance
+300A0629SQRT Tolerance Set Sequence
+300A062ALORT Tolerance Set Label
+300A062BSQAttribute Tolerance Values Sequence
+300A062CFDTolerance Value
+300A062DSQPatient Support Position Tolerance Sequence
+300A062EFDTreatment Time Limit
+300A062FSQC-Arm Photon-Electron Control Point Sequence
+300A0630SQReferenced RT Radiation Sequence
+300A0631SQReferenced RT Instance Sequence
+300A0632SQReferenced RT Patient Setup Sequence
+300A0634FDSource to Patient Surface Distance
+300A0635SQTreatment Machine Special Mode Code Sequence
+300A0636USIntended Number of Fractions
+300A0637CSRT Radiation Set Intent
+300A0638CSRT Radiation Physical and Geometric Content Detail Flag
+300A0639CSRT Record Flag
+300A063ASQTreatment Device Identification Sequence
+300A063BSQReferenced RT Physician Intent Sequence
+300A063CFDCumulative Meterset
+300A063DFDDelivery Rate
+300A063ESQDelivery Rate Unit Sequence
+300A063FSQTreatment Position Sequence
+300A0640FDRadiation Source-Axis Distance
+300A0641USNumber of RT Beam Limiting Devices
+300A0642FDRT Beam Limiting Device Proximal Distance
+300A0643FDRT Beam Limiting Device Distal Distance
+300A0644SQParallel RT Beam Delimiter Device Orientation Label Code Sequence
+300A0645FDBeam Modifier Orientation Angle
+300A0646SQFixed RT Beam Delimiter Device Sequence
+300A0647SQParallel RT Beam Delimiter Device Sequence
+300A0648USNumber of Parallel RT Beam Delimiters
+300A0649FDParallel RT Beam Delimiter Boundaries
+300A064AFDParallel RT Beam Delimiter Positions
+300A064BFDRT Beam Limiting Device Offset
+300A064CSQRT Beam Delimiter Geometry Sequence
+300A064DSQRT Beam Limiting Device Definition Sequence
+300A064ECSParallel RT Beam Delimiter Opening Mode
+300A064FCSParallel RT Beam Delimiter Leaf Mounting Side
+300A0650UIPatient Setup UID
+300A0651SQWedge Definition Sequence
+300A0652FDRadiation Beam Wedge Angle
+300A0653FDRadiation Beam Wedge Thin Edge Distance
+300A0654FDRadiation Beam Effective Wedge Angle
+300A0655USNumber of Wedge Positions
+300A0656SQRT Beam Limiting Device Opening Sequence
+300A0657USNumber of RT Beam Limiting Device Openings
+300A0658SQRadiation Dosimeter Unit Sequence
+300A0659SQRT Device Distance Reference Location Code Sequence
+300A065ASQRadiation Device Configuration and Commissioning Key Sequence
+300A065BSQPatient Support Position Parameter Sequence
+300A065CCSPatient Support Position Specification Method
+300A065DSQPatient Support Position Device Parameter Sequence
+300A065EUSDevice Order Index
+300A065FUSPatient Support Position Parameter Order Index
+300A0660SQPatient Support Position Device Tolerance Sequence
+300A0661USPatient Support Position Tolerance Order Index
+300A0662SQCompensator Definition Sequence
+300A0663CSCompensator Map Orientation
+300A0664OFCompensator Proximal Thickness Map
+300A0665OFCompensator Distal Thickness Map
+300A0666FDCompensator Base Plane Offset
+300A0667SQCompensator Shape Fabrication Code Sequence
+300A0668SQCompensator Shape Sequence
+300A0669FDRadiation Beam Compensator Milling Tool Diameter
+300A066ASQBlock Definition Sequence
+300A066BOFBlock Edge Data
+300A066CCSBlock Orientation
+300A066DFDRadiation Beam Block Thickness
+300A066EFDRadiation Beam Block Slab Thickness
+300A066FSQBlock Edge Data Sequence
+300A0670USNumber of RT Accessory Holders
+300A0671SQGeneral Accessory Definition Sequence
+300A0672USNumber of General Accessories
+300A0673SQBolus Definition Sequence
+300A0674USNumber of Boluses
+300A0675UIEquipment Frame of Reference UID
+300A0676STEquipment Frame of Reference Description
+300A0677SQEquipment Reference Point Coordinates Sequence
+300A0678SQEquipment Reference Point Code Sequence
+300A0679FDRT Beam Limiting Device Angle
+300A067AFDSource Roll Angle
+300A067BSQRadiation GenerationMode Sequence
+300A067CSHRadiation GenerationMode Label
+300A067DSTRadiation GenerationMode Description
+300A067ESQRadiation GenerationMode Machine Code Sequence
+300A067FSQRadiation Type Code Sequence
+300A0680DSNominal Energy
+300A0681DSMinimum Nominal Energy
+300A0682DSMaximum Nominal Energy
+300A0683SQRadiation Fluence Modifier Code Sequence
+300A0684SQEnergy Unit Code Sequence
+300A0685USNumber of Radiation GenerationModes
+300A0686SQPatient Support Devices Sequence
+300A0687USNumber of Patient Support Devices
+300A0688FDRT Beam Modifier Definition Distance
+300A0689SQBeam Area Limit Sequence
+300A068ASQReferenced RT Prescription Sequence
+300A068BCSDose Value Interpretation
+300A0700UITreatment Session UID
+300A0701CSRT Radiation Usage
+300A0702SQReferenced RT Radiation Set Sequence
+300A0703SQReferenced RT Radiation Record Sequence
+300A0704USRT Radiation Set Delivery Number
+300A0705USClinical Fraction Number
+300A0706CSRT Treatment Fraction Completion Status
+300A0707CSRT Radiation Set Usage
+300A0708CSTreatment Delivery Continuation Flag
+300A0709CSTreatment Record Content Origin
+300A0714CSRT Treatment Termination Status
+300A0715SQRT Treatment Termination Reason Code Sequence
+300A0716SQMachine-Specific Treatment Termination Code Sequence
+300A0722SQRT Radiation Salvage Record Control Point Sequence
+300A0723CSStarting Meterset Value Known Flag
+300A0730STTreatment Termination Description
+300A0731SQTreatment Tolerance Violation Sequence
+300A0732CSTreatment Tolerance Violation Category
+300A0733SQTreatment Tolerance Violation Attribute Sequence
+300A0734STTreatment Tolerance Violation Description
+300A0735STTreatment Tolerance Violation Identification
+300A0736DTTreatment Tolerance Violation DateTime
+300A073ADTRecorded RT Control Point DateTime
+300A073BUSReferenced Radiation RT Control Point Index
+300A073ESQAlternate Value Sequence
+300A073FSQConfirmation Sequence
+300A0740SQInterlock Sequence
+300A0741DTInterlock DateTime
+300A0742STInterlock Description
+300A0743SQInterlock Originating Device Sequence
+300A0744SQInterlock Code Sequence
+300A0745SQInterlock Resolution Code Sequence
+300A0746SQInterlock Resolution User Sequence
+300A0760DTOverride DateTime
+300A0761SQTreatment Tolerance Violation Type Code Sequence
+300A0762SQTreatment Tolerance Violation Cause Code Sequence
+300A0772SQMeasured Meterset to Dose Mapping Sequence
+300A0773USReferenced Expected In-Vivo Measurement Value Index
+300A0774SQDose Measurement Device Code Sequence
+300A0780SQAdditional Parameter Recording Instance Sequence
+300A0783STInterlock Origin Description
+300A0784SQRT Patient Position Scope Sequence
+300A0785UIReferenced Treatment Position Group UID
+300A0786USRadiation Order Index
+300A0787SQOmitted Radiation Sequence
+300A0788SQReason for Omission Code Sequence
+300A0789SQRT Delivery Start Patient Position Sequence
+300A078ASQRT Treatment Preparation Patient Position Sequence
+300A078BSQReferenced RT Treatment Preparation Sequence
+300A078CSQReferenced Patient Setup Photo Sequence
+300A078DSQPatient Treatment Preparation Method Code Sequence
+300A078ELTPatient Treatment Preparation Procedure Parameter Description
+300A078FSQPatient Treatment Preparation Device Sequence
+300A0790SQPatient Treatment Preparation Procedure Sequence
+300A0791SQPatient Treatment Preparation Procedure Code Sequence
+300A0792LTPatient Treatment Preparation Method Description
+300A0793SQPatient Treatment Preparation Procedure Parameter Sequence
+300A0794LTPatient Setup Photo Description
+300A0795USPatient Treatment Preparation Procedure Index
+300A0796USReferenced Patient Setup Procedure Index
+300A0797SQRT Radiation Task Sequence
+300A0798SQRT Patient Position Displacement Sequence
+300A0799SQRT Patient Position Sequence
+300A079ALODisplacement Reference Label
+300A079BFDDisplacement Matrix
+300A079CSQPatient Support Displacement Sequence
+300A079DSQDisplacement Reference Location Code Sequence
+300A079ECSRT Radiation Set Delivery Usage
+300A079FSQPatient Treatment Preparation Sequence
+300A07A0SQPatient to Equipment Relationship Sequence
+300A07A1SQImaging Equipment to Treatment Delivery Device Relationship Sequence
+300C0002SQReferenced RT Plan Sequence
+300C0004SQReferenced Beam Sequence
+300C0006ISReferenced Beam Number
+300C0007ISReferenced Reference Image Number
+300C0008DSStart Cumulative Meterset Weight
+300C0009DSEnd Cumulative Meterset Weight
+300C000ASQReferenced Brachy Application Setup Sequence
+300C000CISReferenced Brachy Application Setup Number
+300C000EISReferenced Source Number
+300C0020SQReferenced Fraction Group Sequence
+300C0022ISReferenced Fraction Group Number
+300C0040SQReferenced Verification Image Sequence
+300C0042SQReferenced Reference Image Sequence
+300C0050SQReferenced Dose Reference Sequence
+300C0051ISReferenced Dose Reference Number
+300C0055SQBrachy Referenced Dose Reference Sequence
+300C0060SQReferenced Structure Set Sequence
+300C006AISReferenced Patient Setup Number
+300C0080SQReferenced Dose Sequence
+300C00A0ISReferenced Tolerance Table Number
+300C00B0SQReferenced Bolus Sequence
+300C00C0ISReferenced Wedge Number
+300C00D0ISReferenced Compensator Number
+300C00E0ISReferenced Block Number
+300C00F0ISReferenced Control Point Index
+300C00F2SQReferenced Control Point Sequence
+300C00F4ISReferenced Start Control Point Index
+300C00F6ISReferenced Stop Control Point Index
+300C0100ISReferenced Range Shifter Number
+300C0102ISReferenced Lateral Spreading Device Number
+300C0104ISReferenced Range Modulator Number
+300C0111SQOmitted Beam Task Sequence
+300C0112CSReason for Omission
+300C0113LOReason for Omission Description
+300C0114SQPrescription Overview Sequence
+300C0115FLTotal Prescription Dose
+300C0116SQPlan Overview Sequence
+300C0117USPlan Overview Index
+300C0118USReferenced Plan Overview Index
+300C0119USNumber of Fractions Included
+300C0120SQDose Calibration Conditions Sequence
+300C0121FDAbsorbed Dose to Meterset Ratio
+300C0122FDDelineated Radiation Field Size
+300C0123CSDose Calibration Conditions Verified Flag
+300C0124FDCalibration Reference Point Depth
+300C0125SQGating Beam Hold Transition Sequence
+300C0126CSBeam Hold Transition
+300C0127DTBeam Hold Transition DateTime
+300C0128SQBeam Hold Originating Device Sequence
+300C0129CSBeam Hold Transition Trigger Source
+300E0002CSApproval Status
+300E0004DAReview Date
+300E0005TMReview Time
+300E0008PNReviewer Name
+30100001SQRadiobiological Dose Effect Sequence
+30100002CSRadiobiological Dose Effect Flag
+30100003SQEffective Dose Calculation Method Category Code Sequence
+30100004SQEffective Dose Calculation Method Code Sequence
+30100005LOEffective Dose Calculation Method Description
+30100006UIConceptual Volume UID
+30100007SQOriginating SOP Instance Reference Sequence
+30100008SQConceptual Volume Constituent Sequence
+30100009SQEquivalent Conceptual Volume Instance Reference Sequence
+3010000ASQEquivalent Conceptual Volumes Sequence
+3010000BUIReferenced Conceptual Volume UID
+3010000CUTConceptual Volume Combination Expression
+3010000DUSConceptual Volume Constituent Index
+3010000ECSConceptual Volume Combination Flag
+3010000FSTConceptual Volume Combination Description
+30100010CSConceptual Volume Segmentation Defined Flag
+30100011SQConceptual Volume Segmentation Reference Sequence
+30100012SQConceptual Volume Constituent Segmentation Reference Sequence
+30100013UIConstituent Conceptual Volume UID
+30100014SQDerivation Conceptual Volume Sequence
+30100015UISource Conceptual Volume UID
+30100016SQConceptual Volume Derivation Algorithm Sequence
+30100017STConceptual Volume Description
+30100018SQSource Conceptual Volume Sequence
+30100019SQAuthor Identification Sequence
+3010001ALOManufacturer's Model Version
+3010001BUCDevice Alternate Identifier
+3010001CCSDevice Alternate Identifier Type
+3010001DLTDevice Alternate Identifier Format
+3010001ELOSegmentation Creation Template Label
+3010001FUISegmentation Template UID
+30100020USReferenced Segment Reference Index
+30100021SQSegment Reference Sequence
+30100022USSegment Reference Index
+30100023SQDirect Segment Reference Sequence
+30100024SQCombination Segment Reference Sequence
+30100025SQConceptual Volume Sequence
+30100026SQSegmented RT Accessory Device Sequence
+30100027SQSegment Characteristics Sequence
+30100028SQRelated Segment Characteristics Sequence
+30100029USSegment Characteristics Precedence
+3010002ASQRT Segment Annotation Sequence
+3010002BSQSegment Annotation Category Code Sequence
+3010002CSQSegment Annotation Type Code Sequence
+3010002DLODevice Label
+3010002ESQDevice Type Code Sequence
+3010002FSQSegment Annotation Type Modifier Code Sequence
+30100030SQPatient Equipment Relationship Code Sequence
+30100031UIReferenced Fiducials UID
+30100032SQPatient Treatment Orientation Sequence
+30100033SHUser Content Label
+30100034LOUser Content Long Label
+30100035SHEntity Label
+30100036LOEntity Name
+30100037STEntity Description
+30100038LOEntity Long Label
+30100039USDevice Index
+3010003AUSRT Treatment Phase Index
+3010003BUIRT Treatment Phase UID
+3010003CUSRT Prescription Index
+3010003DUSRT Segment Annotation Index
+3010003EUSBasis RT Treatment Phase Index
+3010003FUSRelated RT Treatment Phase Index
+30100040USReferenced RT Treatment Phase Index
+30100041USReferenced RT Prescription Index
+30100042USReferenced Parent RT Prescription Index
+30100043STManufacturer's Device Identifier
+30100044SQInstance-Level Referenced Performed Procedure Step Sequence
+30100045CSRT Treatment Phase Intent Presence Flag
+30100046CSRadiotherapy Treatment Type
+30100047CSTeletherapy Radiation Type
+30100048CSBrachytherapy Source Type
+30100049SQReferenced RT Treatment Phase Sequence
+3010004ASQReferenced Direct Segment Instance Sequence
+3010004BSQIntended RT Treatment Phase Sequence
+3010004CDAIntended Phase Start Date
+3010004DDAIntended Phase End Date
+3010004ESQRT Treatment Phase Interval Sequence
+3010004FCSTemporal Relationship Interval Anchor
+30100050FDMinimum Number of Interval Days
+30100051FDMaximum Number of Interval Days
+30100052UIPertinent SOP Classes in Study
+30100053UIPertinent SOP Classes in Series
+30100054LORT Prescription Label
+30100055SQRT Physician Intent Predecessor Sequence
+30100056LORT Treatment Approach Label
+30100057SQRT Physician Intent Sequence
+30100058USRT Physician Intent Index
+30100059CSRT Treatment Intent Type
+3010005AUTRT Physician Intent Narrative
+3010005BSQRT Protocol Code Sequence
+3010005CSTReason for Superseding
+3010005DSQRT Diagnosis Code Sequence
+3010005EUSReferenced RT Physician Intent Index
+3010005FSQRT Physician Intent Input Instance Sequence
+30100060SQRT Anatomic Prescription Sequence
+30100061UTPrior Treatment Dose Description
+30100062SQPrior Treatment Reference Sequence
+30100063CSDosimetric Objective Evaluation Scope
+30100064SQTherapeutic Role Category Code Sequence
+30100065SQTherapeutic Role Type Code Sequence
+30100066USConceptual Volume Optimization Precedence
+30100067SQConceptual Volume Category Code Sequence
+30100068CSConceptual Volume Blocking Constraint
+30100069SQConceptual Volume Type Code Sequence
+3010006ASQConceptual Volume Type Modifier Code Sequence
+3010006BSQRT Prescription Sequence
+3010006CSQDosimetric Objective Sequence
+3010006DSQDosimetric Objective Type Code Sequence
+3010006EUIDosimetric Objective UID
+3010006FUIReferenced Dosimetric Objective UID
+30100070SQDosimetric Objective Parameter Sequence
+30100071SQReferenced Dosimetric Objectives Sequence
+30100073CSAbsolute Dosimetric Objective Flag
+30100074FDDosimetric Objective Weight
+30100075CSDosimetric Objective Purpose
+30100076SQPlanning Input Information Sequence
+30100077LOTreatment Site
+30100078SQTreatment Site Code Sequence
+30100079SQFraction Pattern Sequence
+3010007AUTTreatment Technique Notes
+3010007BUTPrescription Notes
+3010007CISNumber of Interval Fractions
+3010007DUSNumber of Fractions
+3010007EUSIntended Delivery Duration
+3010007FUTFractionation Notes
+30100080SQRT Treatment Technique Code Sequence
+30100081SQPrescription Notes Sequence
+30100082SQFraction-Based Relationship Sequence
+30100083CSFraction-Based Relationship Interval Anchor
+30100084FDMinimum Hours between Fractions
+30100085TMIntended Fraction Start Time
+30100086LTIntended Start Day of Week
+30100087SQWeekday Fraction Pattern Sequence
+30100088SQDelivery Time Structure Code Sequence
+30100089SQTreatment Site Modifier Code Sequence
+30100090CSRobotic Base Location Indicator
+30100091SQRobotic Path Node Set Code Sequence
+30100092ULRobotic Node Identifier
+30100093FDRT Treatment Source Coordinates
+30100094FDRadiation Source Coordinate SystemYaw Angle
+30100095FDRadiation Source Coordinate SystemRoll Angle
+30100096FDRadiation Source Coordinate System Pitch Angle
+30100097SQRobotic Path Control Point Sequence
+30100098SQTomotherapeutic Control Point Sequence
+30100099FDTomotherapeutic Leaf Open Durations
+3010009AFDTomotherapeutic Leaf Initial Closed Durations
+301000A0SQConceptual Volume Identification Sequence
+40000010LTArbitrary
+40004000LTText Comments
+40080040SHResults ID
+40080042LOResults ID Issuer
+40080050SQReferenced Interpretation Sequence
+400800FFCSReport Production Status (Trial)
+40080100DAInterpretation Recorded Date
+40080101TMInterpretation Recorded Time
+40080102PNInterpretation Recorder
+40080103LOReference to Recorded Sound
+40080108DAInterpretation Transcription Date
+40080109TMInterpretation Transcription Time
+4008010APNInterpretation Transcriber
+4008010BSTInterpretation Text
+4008010CPNInterpretation Author
+40080111SQInterpretation Approver Sequence
+40080112DAInterpretation Approval Date
+40080113TMInterpretation Approval Time
+40080114PNPhysician Approving Interpretation
+40080115LTInterpretation Diagnosis Description
+40080117SQInterpretation Diagnosis Code Sequence
+40080118SQResults Distribution List Sequence
+40080119PNDistribution Name
+4008011ALODistribution Address
+40080200SHInterpretation ID
+40080202LOInterpretation ID Issuer
+40080210CSInterpretation Type ID
+40080212CSInterpretation Status ID
+40080300STImpressions
+40084000STResults Comments
+40100001CSLow Energy Detectors
+40100002CSHigh Energy Detectors
+40100004SQDetector Geometry Sequence
+40101001SQThreat ROI Voxel Sequence
+40101004FLThreat ROI Base
+40101005FLThreat ROI Extents
+40101006OBThreat ROI Bitmap
+40101007SHRoute Segment ID
+40101008CSGantry Type
+40101009CSOOI Owner Type
+4010100ASQRoute Segment Sequence
+40101010USPotential Threat Object ID
+40101011SQThreat Sequence
+40101012CSThreat Category
+40101013LTThreat Category Description
+40101014CSATD Ability Assessment
+40101015CSATD Assessment Flag
+40101016FLATD Assessment Probability
+40101017FLMass
+40101018FLDensity
+40101019FLZ Effective
+4010101ASHBoarding Pass ID
+4010101BFLCenter of Mass
+4010101CFLCenter of PTO
+4010101DFLBounding Polygon
+4010101ESHRoute Segment Start Location ID
+4010101FSHRoute Segment End Location ID
+40101020CSRoute Segment Location ID Type
+40101021CSAbort Reason
+40101023FLVolume of PTO
+40101024CSAbort Flag
+40101025DTRoute Segment Start Time
+40101026DTRoute Segment End Time
+40101027CSTDR Type
+40101028CSInternational Route Segment
+40101029LOThreat Detection Algorithm and Version
+4010102ASHAssigned Location
+4010102BDTAlarm Decision Time
+40101031CSAlarm Decision
+40101033USNumber of Total Objects
+40101034USNumber of Alarm Objects
+40101037SQPTO Representation Sequence
+40101038SQATD Assessment Sequence
+40101039CSTIP Type
+4010103ACSDICOS Version
+40101041DTOOI Owner Creation Time
+40101042CSOOI Type
+40101043FLOOI Size
+40101044CSAcquisition Status
+40101045SQBasis Materials Code Sequence
+40101046CSPhantom Type
+40101047SQOOI Owner Sequence
+40101048CSScan Type
+40101051LOItinerary ID
+40101052SHItinerary ID Type
+40101053LOItinerary ID Assigning Authority
+40101054SHRoute ID
+40101055SHRoute ID Assigning Authority
+40101056CSInbound Arrival Type
+40101058SHCarrier ID
+40101059CSCarrier ID Assigning Authority
+40101060FLSource Orientation
+40101061FLSource Position
+40101062FLBelt Height
+40101064SQAlgorithm Routing Code Sequence
+40101067CSTransport Classification
+40101068LTOOI Type Descriptor
+40101069FLTotal Processing Time
+4010106COBDetector Calibration Data
+4010106DCSAdditional Screening Performed
+4010106ECSAdditional Inspection Selection Criteria
+4010106FSQAdditional Inspection Method Sequence
+40101070CSAIT Device Type
+40101071SQQR Measurements Sequence
+40101072SQTarget Material Sequence
+40101073FDSNR Threshold
+40101075DSImage Scale Representation
+40101076SQReferenced PTO Sequence
+40101077SQReferenced TDR Instance Sequence
+40101078STPTO Location Description
+40101079SQAnomaly Locator Indicator Sequence
+4010107AFLAnomaly Locator Indicator
+4010107BSQPTO Region Sequence
+4010107CCSInspection Selection Criteria
+4010107DSQSecondary Inspection Method Sequence
+4010107EDSPRCS to RCS Orientation
+4FFE0001SQMAC Parameters Sequence
+52009229SQShared Functional Groups Sequence
+52009230SQPer-Frame Functional Groups Sequence
+54000100SQWaveform Sequence
+54000110OBChannel Minimum Value
+54000112OBChannel Maximum Value
+54001004USWaveform Bits Allocated
+54001006CSWaveform Sample Interpretation
+5400100AOBWaveform Padding Value
+54001010OBWaveform Data
+56000010OFFirst Order Phase Correction Angle
+56000020OFSpectroscopy Data
+7FE00001OVExtended Offset Table
+7FE00002OVExtended Offset Table Lengths
+7FE00003UVEncapsulated Pixel Data Value Total Length
+7FE00008OFFloat Pixel Data
+7FE00009ODDouble Float Pixel Data
+7FE00010OBPixel Data
+7FE00020OWCoefficients SDVN
+7FE00030OWCoefficients SDHN
+7FE00040OWCoefficients SDDN
+FFFAFFFASQDigital Signatures Sequence
+FFFCFFFCOBData Set Trailing Padding
+`;
+
+let elements: ReadonlyMap<string, { readonly vr: string; readonly name: string }> | undefined;
+
+/** By eight capital hexadecimal digits, e.g. `00080060`. */
+export function standardElements(): ReadonlyMap<string, { readonly vr: string; readonly name: string }> {
+  elements ??= new Map(
+    ELEMENTS.trim()
+      .split("\n")
+      .map((line) => [line.slice(0, 8), { vr: line.slice(8, 10), name: line.slice(10) }] as const),
+  );
+  return elements;
+}
