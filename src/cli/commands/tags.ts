@@ -10,7 +10,10 @@ export const command = defineCommand<TableFlags>({
   flags: [...TABLE_FLAGS],
   examples: [
     ["gantry tags tcia:1.3.6.1.4.1.14519.5.2.1.7014.4598.106943890850011666503487579262", "of a series"],
-    ["gantry tags tcia:SERIES/IMAGE --format json", "of one image, named by its SOP Instance UID"],
+    [
+      "gantry tags tcia:1.3.6.1.4.1.14519.5.2.1.7014.4598.106943890850011666503487579262 --format json",
+      "for a program",
+    ],
   ],
   run: ({ words, flags }, running) =>
     withGantry(running, async (gantry) => {
