@@ -174,7 +174,9 @@ describe("rows", () => {
       '[{"Collection":"LUNG CT","Count":2,"Authorized":1}]',
     );
     const { text } = await ask("getModalityValuesAndCounts", { headers: await login() });
-    expect(text).toBe('[{"count":"1"},{"criteria":"CT","count":"2"},{"criteria":"MR","count":"1"}]');
+    expect(text).toBe(
+      '[{"criteria":null,"count":"1"},{"criteria":"CT","count":"2"},{"criteria":"MR","count":"1"}]',
+    );
     expect((await ask("v4/getModalityValuesAndCounts?format=json")).status).toBe(400);
     expect((await ask("v4/getModalityValuesAndCounts?Collection=NONE")).text).toBe("[]");
   });

@@ -1,9 +1,12 @@
-/** getDicomTags: the elements of the first image of a series, as the portal shows them. */
+/**
+ * getDicomTags: the elements of the first image of a series, as the portal shows them (CBIIT/NBIA-TCIA
+ * software/nbia-dao textsupport/NCIADicomTextObject.java).
+ */
 import dicomParser from "dicom-parser";
 import type { SandboxSeries } from "../../../sandbox/data/dataset.ts";
 import type { Reply } from "../../../sandbox/stand-ins.ts";
 import { collect } from "../../../sandbox/wire.ts";
-import { formatRows, NOTHING, type Row } from "./format.ts";
+import { NOTHING, portalRows, type Row } from "./format.ts";
 import type { ArchiveView, NamedEndpoint } from "./view.ts";
 
 export function* dicomTagEndpoints(view: ArchiveView): Iterable<NamedEndpoint> {
@@ -32,19 +35,22 @@ async function tagsOf(series: SandboxSeries): Promise<Reply> {
     // The parser throws strings and objects at will; what can't be parsed has no tags.
     return NOTHING;
   }
-  return formatRows(["element", "name", "data"], [...rowsOf(data, "")], "JSON");
+  return portalRows(["element", "name", "data"], [...rowsOf(data, "")]);
 }
 
 function* rowsOf(data: dicomParser.DataSet, prefix: string): Iterable<Row> {
   for (const element of Object.values(data.elements)) {
     const digits = element.tag.slice(1).toUpperCase();
     if (digits === "7FE00010") continue;
-    const name = NAMES[digits] ?? "Unknown";
+    const name = NAMES[digits] ?? "";
     const label = `${prefix}(${digits.slice(0, 4)},${digits.slice(4)})`;
     yield [label, name, element.items === undefined ? textOf(data, element) : null];
-    for (const item of element.items ?? []) {
+    if (element.items === undefined) continue;
+    for (const item of element.items) {
       if (item.dataSet !== undefined) yield* rowsOf(item.dataSet, `${prefix}>`);
     }
+    // A sequence is closed by a row of the same element: clients find its range by the two.
+    yield [label, `End ${name}`, null];
   }
 }
 
@@ -88,6 +94,9 @@ const NAMES: Readonly<Record<string, string>> = {
   "00081030": "Study Description",
   "0008103E": "Series Description",
   "00081090": "Manufacturer's Model Name",
+  "00081115": "Referenced Series Sequence",
+  "0008114A": "Referenced Instance Sequence",
+  "00081199": "Referenced SOP Sequence",
   "00100010": "Patient's Name",
   "00100020": "Patient ID",
   "00100030": "Patient's Birth Date",
@@ -115,4 +124,13 @@ const NAMES: Readonly<Record<string, string>> = {
   "00280101": "Bits Stored",
   "00280102": "High Bit",
   "00280103": "Pixel Representation",
+  "00620002": "Segment Sequence",
+  "30060010": "Referenced Frame of Reference Sequence",
+  "30060012": "RT Referenced Study Sequence",
+  "30060014": "RT Referenced Series Sequence",
+  "30060016": "Contour Image Sequence",
+  "30060020": "Structure Set ROI Sequence",
+  "30060039": "ROI Contour Sequence",
+  "30060040": "Contour Sequence",
+  "30060080": "RT ROI Observations Sequence",
 };

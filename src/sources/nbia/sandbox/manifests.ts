@@ -40,7 +40,7 @@ export function* manifestEndpoints(view: ArchiveView): Iterable<NamedEndpoint> {
   ];
 }
 
-function manifest(call: Call, uids: readonly string[]): Reply {
+export function manifest(call: Call, uids: readonly string[]): Reply {
   const scheme = "encrypted" in call.request.incoming.socket ? "https" : "http";
   const host = `${scheme}://${call.request.headers.host ?? "127.0.0.1"}${call.host === "nlst" ? "/nlst" : ""}`;
   const lines = [

@@ -3,9 +3,10 @@ import type { SandboxSeries } from "../../../sandbox/data/dataset.ts";
 import { databaseOrder } from "../../../sandbox/hash32.ts";
 import type { Reply } from "../../../sandbox/stand-ins.ts";
 import { parseDashDate, parseUpdatedDate } from "./dates.ts";
-import { badRequest, formatRows, NOTHING, politely, type Row, serverError } from "./format.ts";
+import { badRequest, formatRows, NOTHING, politely, portalRows, type Row, serverError } from "./format.ts";
 import { inDatabaseOrder } from "./images.ts";
 import * as tables from "./rows.ts";
+import { SOP_CLASSES } from "./sop-classes.ts";
 import { type ArchiveView, type Call, mapped, type NamedEndpoint, REQUIRED, SEARCHES, text } from "./view.ts";
 
 const SERIES_FILTERS = [
@@ -184,20 +185,46 @@ export function* seriesEndpoints(view: ArchiveView): Iterable<NamedEndpoint> {
       run: (call) => descriptions(view, call),
     },
   ];
+  yield [
+    "getCollectionOrSeriesForDOI",
+    {
+      apis: ["v4", "advanced"],
+      verb: "POST",
+      serves: "rows",
+      allowed: ["DOI", "CollectionOrSeries"],
+      run: (call) => ofDoi(view, call),
+    },
+  ];
   yield ["getUserAgreementTxt", { apis: ["v1"], verb: "GET", serves: "page", run: () => text("") }];
   yield [
     "getAllSOPClassDefinition",
-    { apis: ["v1"], verb: "GET", serves: "page", run: () => text(SOP_CLASSES) },
+    {
+      apis: ["v1"],
+      verb: "GET",
+      serves: "page",
+      // V1_getAllSOPClassDefinition.java: a file of Java properties.
+      run: () => ({
+        status: 200,
+        headers: {
+          "Content-Type": "application/octet-stream",
+          "Content-Disposition": 'attachment; filename="UIDNames.properties"',
+        },
+        body: SOP_CLASSES.map(([uid, name]) => `${uid}=${name}\n`).join(""),
+      }),
+    },
   ];
 }
 
 async function descriptions(view: ArchiveView, call: Call): Promise<Reply> {
   const wanted = call.query("collectionName")?.toUpperCase();
-  const names = new Set<string>();
-  for await (const { collection } of view.series(call, () => true)) names.add(collection);
+  /** The newest submission of each. */
+  const names = new Map<string, string>();
+  for await (const { collection, submittedAt } of view.series(call, () => true)) {
+    if (submittedAt > (names.get(collection) ?? "")) names.set(collection, submittedAt);
+  }
   const rows: Row[] = [];
   const v4 = call.api === "v4";
-  for (const [index, collection] of [...names].sort().entries()) {
+  for (const [index, collection] of [...names.keys()].sort().entries()) {
     if (wanted !== undefined && collection.toUpperCase() !== wanted) continue;
     const found = view.world.dataset.collectionDescription(collection);
     if (found === undefined) continue;
@@ -205,7 +232,7 @@ async function descriptions(view: ArchiveView, call: Call): Promise<Reply> {
     rows.push(
       v4
         ? [found.html, index + 1, collection, uri]
-        : [found.html, index + 1, null, collection, null, null, uri],
+        : [found.html, index + 1, millis(names.get(collection)!), collection, null, null, uri],
     );
   }
   const columns = v4
@@ -219,8 +246,36 @@ async function descriptions(view: ArchiveView, call: Call): Promise<Reply> {
         "licenseId",
         "descriptionURI",
       ];
-  return formatRows(columns, rows, "JSON");
+  return portalRows(columns, rows);
 }
+
+/**
+ * Collections, or series, of a data set's address; of all without one (restAPI/v4/GetCollectionOrSeriesFromDOI.java,
+ * GeneralSeriesDAOImpl.java getCollectionOrSeriesForDOI_v4; the column's name is misspelt in dto/DOIDTO.java).
+ */
+async function ofDoi(view: ArchiveView, call: Call): Promise<Reply> {
+  const doi = call.request.form.get("DOI") ?? "";
+  const bySeries = call.request.form.get("CollectionOrSeries")?.toLowerCase() === "series";
+  const rows = new Map<string, Record<string, string | number>>();
+  const found = view.series(call, (series) => doi === "" || series.dataDescriptionUri === doi);
+  for await (const { collection, seriesInstanceUid, thirdPartyAnalysis } of found) {
+    const row = {
+      collection,
+      ...(bySeries ? { seriesInstanceUID: seriesInstanceUid } : {}),
+      ...(thirdPartyAnalysis === null ? {} : { thirdPartyAnanlysis: thirdPartyAnalysis }),
+      ...(call.api === "v4" ? { authorized: 1 } : {}),
+    };
+    rows.set(JSON.stringify(row), row);
+  }
+  return {
+    status: 200,
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify([...rows.values()]),
+  };
+}
+
+/** A date as Jackson writes it: milliseconds since 1970. */
+const millis = (timestamp: string): number => Date.parse(`${timestamp.replace(" ", "T")}Z`);
 
 /** The visible series of a form list, each once, in the order of the database and not of the request. */
 async function* listed(
@@ -240,19 +295,6 @@ async function* listed(
 const SHARED_LIST = "sandbox";
 
 /** Wordings as in the server's source, odd commas and blanks included. */
-
-const SOP_CLASSES = [
-  "1.2.840.10008.5.1.4.1.1.1=Computed Radiography Image Storage",
-  "1.2.840.10008.5.1.4.1.1.1.2=Digital Mammography X-Ray Image Storage - For Presentation",
-  "1.2.840.10008.5.1.4.1.1.2=CT Image Storage",
-  "1.2.840.10008.5.1.4.1.1.4=MR Image Storage",
-  "1.2.840.10008.5.1.4.1.1.7=Secondary Capture Image Storage",
-  "1.2.840.10008.5.1.4.1.1.66.4=Segmentation Storage",
-  "1.2.840.10008.5.1.4.1.1.88.22=Enhanced SR Storage",
-  "1.2.840.10008.5.1.4.1.1.128=Positron Emission Tomography Image Storage",
-  "1.2.840.10008.5.1.4.1.1.481.3=RT Structure Set Storage",
-  "",
-].join("\n");
 
 async function* limited<T>(things: AsyncIterable<T>, count: number): AsyncIterable<T> {
   let left = count;

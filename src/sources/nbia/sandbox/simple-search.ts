@@ -6,6 +6,7 @@ import type { SandboxSeries } from "../../../sandbox/data/dataset.ts";
 import type { Reply } from "../../../sandbox/stand-ins.ts";
 import { parseDashDate } from "./dates.ts";
 import { serverError } from "./format.ts";
+import { manifest } from "./manifests.ts";
 import { type ArchiveView, type Call, FILTERS, type NamedEndpoint, patientKey } from "./view.ts";
 
 export function* simpleSearchEndpoints(view: ArchiveView): Iterable<NamedEndpoint> {
@@ -15,6 +16,10 @@ export function* simpleSearchEndpoints(view: ArchiveView): Iterable<NamedEndpoin
   ] as const) {
     yield [name, { apis: [api], verb: "POST", serves: "rows", run: (call) => search(view, call) }];
   }
+  yield [
+    "getManifestForSimpleSearch",
+    { apis: ["v4", "advanced"], verb: "POST", serves: "page", run: (call) => searchManifest(view, call) },
+  ];
 }
 
 interface Patient {
@@ -27,6 +32,51 @@ interface Patient {
 }
 
 async function search(view: ArchiveView, call: Call): Promise<Reply> {
+  const result = await searched(view, call);
+  if ("status" in result) return result;
+  const { patients, page, start } = result;
+  const reply = {
+    resultSet: page.map((patient, index) => ({
+      subjectId: patient.first.patientId,
+      project: patient.first.collection,
+      id: start + index + 1,
+      studyIdentifiers: [...patient.studies].map(([studyIdentifier, seriesIdentifiers]) => ({
+        studyIdentifier,
+        seriesIdentifiers,
+      })),
+      totalNumberOfStudies: patient.studies.size,
+      totalNumberOfSeries: patient.series,
+      modalities: [...patient.modalities].sort(),
+      bodyParts: [...patient.bodyParts].sort(),
+      species: [patient.first.species?.code ?? "337915000"],
+      timepoints: [],
+      authorized: 1,
+    })),
+    totalPatients: patients.length,
+    bodyParts: facet(patients, ({ bodyParts }) => bodyParts),
+    modalities: facet(patients, ({ modalities }) => modalities),
+    collections: facet(patients, ({ first }) => [first.collection]),
+    species: facet(patients, ({ first }) => [first.species?.code ?? "337915000"]),
+    sort: call.request.form.get("sortField") ?? "subject",
+  };
+  return { status: 200, headers: { "Content-Type": "application/json" }, body: JSON.stringify(reply) };
+}
+
+/** The manifest of the page's series (restAPI/v4/GetManifestForSimpleSearch.java); annotations are never asked for. */
+async function searchManifest(view: ArchiveView, call: Call): Promise<Reply> {
+  const result = await searched(view, call);
+  if ("status" in result) return result;
+  return manifest(
+    call,
+    result.page.flatMap(({ studies }) => [...studies.values()].flat()),
+  );
+}
+
+/** Patients that match, sorted, and those of them that `start` and `size` ask for. */
+async function searched(
+  view: ArchiveView,
+  call: Call,
+): Promise<{ patients: readonly Patient[]; page: readonly Patient[]; start: number } | Reply> {
   const form = call.request.form;
   let criteria: Criteria;
   let start: number;
@@ -61,31 +111,7 @@ async function search(view: ArchiveView, call: Call): Promise<Reply> {
   }
   const patients = [...found.values()].filter(wantedPatient);
   patients.sort(order(form.get("sortField"), form.get("sortDirection")));
-  const reply = {
-    resultSet: patients.slice(start, start + (size ?? patients.length)).map((patient, index) => ({
-      subjectId: patient.first.patientId,
-      project: patient.first.collection,
-      id: start + index + 1,
-      studyIdentifiers: [...patient.studies].map(([studyIdentifier, seriesIdentifiers]) => ({
-        studyIdentifier,
-        seriesIdentifiers,
-      })),
-      totalNumberOfStudies: patient.studies.size,
-      totalNumberOfSeries: patient.series,
-      modalities: [...patient.modalities].sort(),
-      bodyParts: [...patient.bodyParts].sort(),
-      species: [patient.first.species?.code ?? "337915000"],
-      timepoints: [],
-      authorized: 1,
-    })),
-    totalPatients: patients.length,
-    bodyParts: facet(patients, ({ bodyParts }) => bodyParts),
-    modalities: facet(patients, ({ modalities }) => modalities),
-    collections: facet(patients, ({ first }) => [first.collection]),
-    species: facet(patients, ({ first }) => [first.species?.code ?? "337915000"]),
-    sort: form.get("sortField") ?? "subject",
-  };
-  return { status: 200, headers: { "Content-Type": "application/json" }, body: JSON.stringify(reply) };
+  return { patients, page: patients.slice(start, start + (size ?? patients.length)), start };
 }
 
 function facet(patients: readonly Patient[], values: (patient: Patient) => Iterable<string>) {

@@ -83,8 +83,8 @@ function counts(call: Call, column: string, patients: Map<string | null, Set<str
   rows.sort((a, b) => ((a.value ?? "") < (b.value ?? "") ? -1 : 1));
   const objects = rows.map(({ value, size }) => {
     if (call.api === "advanced") {
-      const criteria = value === null ? "" : `"criteria":${jsonString(value)},`;
-      return `{${criteria}"count":"${size}"}`;
+      // Jackson writes what is null; the searches leave its key out (restUtil/JSONUtil.java).
+      return JSON.stringify({ criteria: value, count: String(size) });
     }
     const name = value === null ? "" : `${jsonString(column)}:${jsonString(value)},`;
     return `{${name}"Count":${size},"Authorized":1}`;
