@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { parse } from "smol-toml";
 import * as v from "valibot";
 import { RunError } from "./errors.ts";
+import { LINK_ARCHIVE } from "./model/link.ts";
 
 export interface ArchiveConfig {
   readonly name: string;
@@ -36,6 +37,15 @@ const BUILT_IN: readonly ArchiveConfig[] = [
     from: "built-in",
   },
 ];
+
+/** Serves links, which name their own hosts. */
+export const LINKS: ArchiveConfig = {
+  name: LINK_ARCHIVE,
+  kind: "web",
+  url: "https://",
+  settings: {},
+  from: "built-in",
+};
 
 const SITE_FILE = "/etc/xdg/gantry/config.toml";
 
@@ -84,6 +94,11 @@ export function builtInArchive(name: string): ArchiveConfig | undefined {
 
 /** Throws `usage` for a name that no address could begin with. */
 export function checkArchiveName(name: string, where: string): void {
+  if (name === LINK_ARCHIVE) {
+    throw new RunError("usage", `${where}${JSON.stringify(name)} is the name of plain links`, {
+      hint: "give the archive another name",
+    });
+  }
   if (/^[a-z][a-z0-9-]+$/u.test(name)) return;
   throw new RunError("usage", `${where}${JSON.stringify(name)} can't name an archive`, {
     hint: "use two or more small letters, digits and dashes, a letter first",

@@ -7,7 +7,7 @@
  */
 import { extname } from "node:path";
 import { readSecrets } from "./accounts/secrets.ts";
-import { type ArchiveConfig, type Environment, LATER_ARCHIVES, readArchives } from "./config.ts";
+import { type ArchiveConfig, type Environment, LATER_ARCHIVES, LINKS, readArchives } from "./config.ts";
 import { RunError } from "./errors.ts";
 import { type Context, type Log, systemClock } from "./lib/context.ts";
 import { createRateLimiter } from "./lib/limiter.ts";
@@ -398,7 +398,7 @@ async function openSource(
   http: () => Http,
   redactor: Redactor,
 ): Promise<Source> {
-  const config = archives.get(name);
+  const config = name === LINKS.name ? LINKS : archives.get(name);
   if (!config) {
     const later = LATER_ARCHIVES[name];
     const near = nearMatches(name, archives.keys());

@@ -10,8 +10,13 @@ export type Target =
   | { readonly kind: "file"; readonly path: string }
   /** A ready selection on standard input. */
   | { readonly kind: "stdin" }
-  /** A link or an ascp site: `scheme` is the URL's, `ssh` for `user@host:dir`. */
-  | { readonly kind: "link"; readonly scheme: string; readonly text: string };
+  /** A link or an ascp site: `scheme` is the URL's, `ssh` for `user@host:dir`. `more`: the further words. */
+  | {
+      readonly kind: "link";
+      readonly scheme: string;
+      readonly text: string;
+      readonly more: readonly string[];
+    };
 
 const ARCHIVE = /^([a-z][a-z0-9-]+):(.*)$/su;
 const ASCP_SITE = /^[^\s@/:]+@[^\s@/:]+:/u;
@@ -27,8 +32,8 @@ export function parseTarget(words: readonly string[]): Target {
   if (word === "-") return withoutPaths({ kind: "stdin" }, paths);
   if (word.startsWith("@")) return withoutPaths({ kind: "file", path: word.slice(1) }, paths);
   const scheme = /^([A-Za-z][A-Za-z0-9+.-]*):\/\//u.exec(word)?.[1];
-  if (scheme !== undefined) return { kind: "link", scheme: scheme.toLowerCase(), text: word };
-  if (ASCP_SITE.test(word)) return { kind: "link", scheme: "ssh", text: word };
+  if (scheme !== undefined) return { kind: "link", scheme: scheme.toLowerCase(), text: word, more: paths };
+  if (ASCP_SITE.test(word)) return { kind: "link", scheme: "ssh", text: word, more: paths };
   const match = ARCHIVE.exec(word);
   if (!match) return withoutPaths({ kind: "file", path: word }, paths);
   const base = parsePath(match[2] as string, word);

@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto";
 import { RunError } from "../errors.ts";
 import type { Item } from "./item.ts";
+import { LINK_ARCHIVE } from "./link.ts";
 import type { Filters } from "./query.ts";
 import { checkHeader } from "./receipt.ts";
 
@@ -80,7 +81,11 @@ export function requestKey(request: Request): string {
 /** One line for people: the address and filters that were asked for. */
 export function describeRequest(request: Request): string {
   const words =
-    request.kind === "list" ? [request.name] : request.paths.map((p) => formatAddress(request.archive, p));
+    request.kind === "list"
+      ? [request.name]
+      : request.archive === LINK_ARCHIVE
+        ? request.paths.flat()
+        : request.paths.map((p) => formatAddress(request.archive, p));
   const { filters } = request;
   for (const [name, values] of Object.entries(filters.words)) words.push(`--${name} ${values?.join(",")}`);
   for (const [name, value] of Object.entries(filters.dates)) words.push(`--${name} ${value}`);

@@ -11,6 +11,7 @@ import { compareKeys, groupSorted, mergeSorted } from "../lib/external-sort.ts";
 import { readLines } from "../lib/lines.ts";
 import { parseTarget } from "../model/address.ts";
 import type { Item } from "../model/item.ts";
+import { isManifestLink, LINK_ARCHIVE, parseFileLink } from "../model/link.ts";
 import type { Filters } from "../model/query.ts";
 import { parseItem, type Request, SELECTION_KIND } from "../model/selection.ts";
 import { parseSelectionLine } from "../model/selection-line.ts";
@@ -46,29 +47,8 @@ export async function readAsk(
   ask: AskContext,
 ): Promise<Ask> {
   const target = parseTarget(words);
-  if (target.kind === "archive") {
-    const source = await ask.source(target.archive);
-    const queries = await resolveQueries(source, target.paths, filters, ask.context);
-    const resolved = queries[0]?.filters ?? filters;
-    const paths = [...new Map(queries.map((query) => [query.path.join("\u0000"), query.path])).entries()]
-      .sort(([a], [b]) => compareKeys(a, b))
-      .map(([, path]) => path);
-    return {
-      request: { kind: "paths", archive: target.archive, paths, filters: resolved },
-      items: () =>
-        selectItems(
-          source,
-          paths.map((path) => ({ path, filters: resolved })),
-          ask.select,
-          ask.context,
-        ),
-    };
-  }
-  if (target.kind === "link") {
-    throw new RunError("usage", `no archive kind of this version serves ${target.scheme} links`, {
-      hint: "Aspera links and ascp sites come with a later version",
-    });
-  }
+  if (target.kind === "archive") return readPathsAsk(target.archive, target.paths, filters, ask);
+  if (target.kind === "link") return readLinkAsk([target.text, ...target.more], filters, ask);
   if (target.kind === "stdin") {
     return readListAsk(await spool(ask.stdin(), ask), "standard input", filters, options, ask);
   }
@@ -78,6 +58,45 @@ export async function readAsk(
   const once = facts !== null && !facts.isFile() && !facts.isDirectory();
   const file = once ? await spool(createReadStream(path), ask) : path;
   return readListAsk(file, basename(path), filters, options, ask);
+}
+
+async function readPathsAsk(
+  archive: string,
+  wanted: readonly (readonly string[])[],
+  filters: Filters,
+  ask: AskContext,
+): Promise<Ask> {
+  const source = await ask.source(archive);
+  const queries = await resolveQueries(source, wanted, filters, ask.context);
+  const resolved = queries[0]?.filters ?? filters;
+  const paths = [...new Map(queries.map((query) => [query.path.join("\u0000"), query.path])).entries()]
+    .sort(([a], [b]) => compareKeys(a, b))
+    .map(([, path]) => path);
+  return {
+    request: { kind: "paths", archive, paths, filters: resolved },
+    items: () =>
+      selectItems(
+        source,
+        paths.map((path) => ({ path, filters: resolved })),
+        ask.select,
+        ask.context,
+      ),
+  };
+}
+
+/** One or several links to plain files. */
+async function readLinkAsk(links: readonly string[], filters: Filters, ask: AskContext): Promise<Ask> {
+  if (links.some(isManifestLink)) {
+    throw new RunError("usage", "a manifest is not read from its link by this version", {
+      hint: "save it with curl -O LINK, then name the file",
+    });
+  }
+  return readPathsAsk(
+    LINK_ARCHIVE,
+    links.map((link) => [parseFileLink(link)]),
+    filters,
+    ask,
+  );
 }
 
 /** What a selection of the folder asked for, asked again. */
@@ -111,6 +130,7 @@ export function repeatAsk(selection: SelectionFile, ask: AskContext): Ask {
 
 function refOfAddress(address: string): Ref {
   const target = parseTarget([address]);
+  if (target.kind === "link") return { archive: LINK_ARCHIVE, path: [parseFileLink(target.text)] };
   if (target.kind !== "archive")
     throw new RunError("bad-selection", `${JSON.stringify(address)} is no address in an archive`);
   return { archive: target.archive, path: target.paths[0] ?? [] };

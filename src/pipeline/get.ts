@@ -38,7 +38,7 @@ import { type Ask, type AskContext, readAsk, repeatAsk } from "./asks.ts";
 import { EventChannel } from "./channel.ts";
 import type { RunEvent, RunSummary } from "./events.ts";
 import { derivedAreThere, readCompanions, writeDerived } from "./held.ts";
-import { layoutOf } from "./layout.ts";
+import { folderLayoutOf, layoutOf } from "./layout.ts";
 import { buildPlan, type Plan } from "./planning.ts";
 import { pruneFolders } from "./prune.ts";
 import { RunReport } from "./report.ts";
@@ -177,11 +177,13 @@ class GetRun {
     handle.stopSignal.addEventListener("abort", () => this.#stopping.abort(handle.stopSignal.reason));
     this.#unfinished = await openUnfinished(state, this.#report.run, this.#options.scratch);
     const receipts = new ReceiptWriter(state, this.#report.run);
+    let whole = false;
     try {
       await this.#fill(state, layout, typed, receipts, handle);
+      whole = this.#report.failedItems === 0;
     } finally {
       await receipts.close();
-      await this.#unfinished.remove();
+      await this.#unfinished.remove({ whole });
     }
   }
 
@@ -297,9 +299,10 @@ class GetRun {
     const archive =
       typed?.request.kind === "paths" ? typed.request.archive : this.#environment.defaultArchive;
     const { capabilities } = await this.#environment.source(archive);
-    const name = this.#options.layout ?? existing?.facts?.layout ?? capabilities.defaultLayout;
-    layoutOf(name, capabilities);
-    return name;
+    const { layout } = this.#options;
+    if (layout === undefined) return existing?.facts?.layout ?? capabilities.defaultLayout;
+    layoutOf(layout, capabilities);
+    return layout;
   }
 
   #states(state: StateFolder | null) {
@@ -326,7 +329,7 @@ class GetRun {
     const sources = new Map<string, { source: Source; layout: Layout }>();
     for (const archive of await archivesOf(selections, expected)) {
       const source = await this.#environment.source(archive);
-      sources.set(archive, { source, layout: layoutOf(layoutName, source.capabilities) });
+      sources.set(archive, { source, layout: folderLayoutOf(layoutName, source.capabilities) });
     }
     const of = (item: Item) => sources.get(item.archive) as { source: Source; layout: Layout };
     const plan = await buildPlan({
@@ -372,7 +375,7 @@ class GetRun {
 
   async #transfer(plan: Plan, state: StateFolder, receipts: ReceiptWriter, handle: RunHandle): Promise<void> {
     if (plan.fetch.items === 0) return;
-    const { partial, scratch } = this.#unfinished as Unfinished;
+    const { partial, scratch, resumable } = this.#unfinished as Unfinished;
     const sink = this.#environment.sink({
       dir: this.#dir,
       partial: join(partial, "items"),
@@ -388,7 +391,7 @@ class GetRun {
         sink,
         append: (body) => receipts.append(body),
         jobs: this.#options.jobs ?? this.#environment.jobs,
-        scratch: scratch ?? partial,
+        scratch: resumable,
         context: this.#sourceContext(),
         emit: (event) => this.#report.emit(event),
         onWritten: (bytes) => {

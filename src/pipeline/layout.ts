@@ -3,6 +3,19 @@ import { RunError } from "../errors.ts";
 import type { Capabilities, Layout } from "../sources/source.ts";
 
 /**
+ * A folder's layout for one of the archives in it: another archive's layout that this one does not have (a link's
+ * file has no patient) is its default.
+ */
+export function folderLayoutOf(name: string, capabilities: Capabilities): Layout {
+  try {
+    return layoutOf(name, capabilities);
+  } catch (error) {
+    if (!(error instanceof RunError)) throw error;
+    return layoutOf(capabilities.defaultLayout, capabilities);
+  }
+}
+
+/**
  * A named layout of the archive, or a template such as `{collection}/{patient}/{modality}-{SeriesNumber}`: words
  * in braces are field words or columns, `/` begins a new folder. Throws `usage`.
  */

@@ -98,6 +98,10 @@ export class RunReport {
     return sortCitations(this.#citations);
   }
 
+  get failedItems(): number {
+    return this.#failed;
+  }
+
   get withdrawnItems(): number {
     return this.#withdrawn;
   }

@@ -3,10 +3,9 @@
  * item's failure is an event and a line of the summary; only a failing disk or an unreachable archive ends the
  * rest.
  */
-import { join } from "node:path";
 import { RunError } from "../errors.ts";
 import { createHasher, type Digest } from "../lib/digest.ts";
-import { makeFolder, toDiskError } from "../lib/durable-file.ts";
+import { toDiskError } from "../lib/durable-file.ts";
 import type { Item } from "../model/item.ts";
 import type { ReceiptBody, StoredFile } from "../model/receipt.ts";
 import type { Sink, Written } from "../sinks/sink.ts";
@@ -21,6 +20,7 @@ export interface TransferOptions {
   readonly sink: Sink;
   readonly append: (body: ReceiptBody) => Promise<unknown>;
   readonly jobs: number;
+  /** For what a source can resume; see `FetchOptions`. */
   readonly scratch: string;
   readonly context: SourceContext;
   readonly emit: (event: RunEvent) => Promise<void>;
@@ -121,6 +121,7 @@ class ItemTransfer {
       });
       const digests = statement.digests ?? (source.vouch ? await source.vouch(item, arrived, context) : null);
       const { proved, contradiction } = prove(arrived, { ...statement, digests });
+      const proof = [...proved, ...(statement.checked ?? [])];
       if (contradiction && !(await source.witness?.(item, arrived, context))) {
         throw new RunError(contradiction.code, contradiction.sentence);
       }
@@ -129,7 +130,7 @@ class ItemTransfer {
       const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
       const tookMs = Math.round(context.clock.monotonicMs() - started);
       const disputed = contradiction?.sentence ?? null;
-      await append(this.#receipt({ files, statement, proved, disputed, tookMs }));
+      await append(this.#receipt({ files, statement, proof, disputed, tookMs }));
       for (const path of quarantined)
         await emit({ type: "quarantined", path, why: "it was in the way of proved data" });
       await emit({
@@ -139,7 +140,7 @@ class ItemTransfer {
         folder: place.folder ?? ".",
         files: files.length,
         bytes,
-        proof: proved,
+        proof,
         disputed,
         tookMs,
       });
@@ -159,8 +160,7 @@ class ItemTransfer {
     onBytes: (bytes: number) => void,
   ): Promise<{ arrived: Written[]; statement: Statement }> {
     const { item } = this.#task;
-    const scratch = join(this.#options.scratch, "fetch");
-    await makeFolder(scratch);
+    const { scratch } = this.#options;
     for await (const delivery of source.fetch([item], { attempt, scratch }, this.#options.context)) {
       if ("error" in delivery) throw delivery.error;
       const arrived: Written[] = [];
@@ -178,12 +178,12 @@ class ItemTransfer {
   #receipt(result: {
     files: readonly StoredFile[];
     statement: Statement;
-    proved: readonly string[];
+    proof: readonly string[];
     disputed: string | null;
     tookMs: number;
   }): ReceiptBody {
     const { item, place, supersedes } = this.#task;
-    const { files, statement, proved, disputed, tookMs } = result;
+    const { files, statement, proof, disputed, tookMs } = result;
     return {
       item: item.id,
       type: "stored",
@@ -193,7 +193,7 @@ class ItemTransfer {
       at: this.#options.context.clock.now().toISOString(),
       from: statement.from,
       tookMs,
-      proof: proved,
+      proof,
       disputed,
       place,
       files,

@@ -12,4 +12,9 @@ export const SOURCE_KINDS: Readonly<Record<string, () => Promise<SourceKind>>> =
     },
     create: (await import("./nbia/index.ts")).createNbiaSource,
   }),
+  web: async () => ({
+    kind: "web",
+    title: "plain files at https links",
+    create: (await import("./web/index.ts")).createWebSource,
+  }),
 };

@@ -77,6 +77,8 @@ export interface Statement {
   readonly digests: ReadonlyMap<string, Digest> | null;
   readonly files: number | null;
   readonly bytes: number | null;
+  /** What the source itself found true of the whole item while it passed, e.g. `sha256`, `format`; for the receipt. */
+  readonly checked?: readonly string[];
   /** Scheme and host that the bytes came from. */
   readonly from: string;
   /** Facts about the item that only its data tells (e.g. SOPClassUID), kept in the receipt. */
@@ -133,7 +135,10 @@ export interface ListOptions {
 export interface FetchOptions {
   /** Which try this is for the item, from 0: patience grows with it. */
   readonly attempt: number;
-  /** A folder of this fetch's own, on the disk for unfinished data; survives the process. */
+  /**
+   * A folder for what can be resumed, on the disk for unfinished data; it may not exist yet, and other fetches use it,
+   * too, so files are named after the item. Survives the process, until a run of the target folder ends without failure.
+   */
   readonly scratch: string;
 }
 

@@ -1,6 +1,6 @@
 /** Folders for unfinished data: this run's own, and what dead runs left. */
 import { createHash } from "node:crypto";
-import { rm } from "node:fs/promises";
+import { rm, rmdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { makeFolder } from "../lib/durable-file.ts";
@@ -12,8 +12,13 @@ export interface Unfinished {
   readonly partial: string;
   /** On the disk that `--scratch` names, else null. */
   readonly scratch: string | null;
-  remove(): Promise<void>;
+  /** What a source can resume: the same folder for every run, on the scratch disk if there is one. May not exist. */
+  readonly resumable: string;
+  /** Removes this run's folders. `whole`: nothing is left to resume either, unless another run is at work. */
+  remove(options: { readonly whole: boolean }): Promise<void>;
 }
+
+const RESUMABLE = "resumable";
 
 /** Makes this run's folders and removes those of runs that are dead. Throws `disk-…`. */
 export async function openUnfinished(
@@ -28,7 +33,7 @@ export async function openUnfinished(
   const scratchHome = scratchBase === undefined ? null : join(resolve(scratchBase), scratchName(state));
   for (const home of [state.path("partial"), ...(scratchHome === null ? [] : [scratchHome])]) {
     for (const name of await readNames(home)) {
-      if (!live.has(name)) await rm(join(home, name), { recursive: true, force: true });
+      if (!live.has(name) && name !== RESUMABLE) await rm(join(home, name), { recursive: true, force: true });
     }
   }
   const partial = state.path("partial", run);
@@ -36,12 +41,19 @@ export async function openUnfinished(
   for (const path of [partial, ...(scratch === null ? [] : [scratch])]) {
     await makeFolder(path, { mode: 0o700 });
   }
+  const resumable = join(scratchHome ?? state.path("partial"), RESUMABLE);
   return {
     partial,
     scratch,
-    remove: async () => {
+    resumable,
+    remove: async ({ whole }) => {
       await rm(partial, { recursive: true, force: true });
-      if (scratchHome !== null) await rm(scratchHome, { recursive: true, force: true });
+      if (scratch !== null) await rm(scratch, { recursive: true, force: true });
+      const alone = [...live].every((name) => name === run);
+      if (whole && alone) await rm(resumable, { recursive: true, force: true });
+      // Others' unfinished data keep them.
+      if (scratchHome !== null)
+        for (const path of [resumable, scratchHome]) await rmdir(path).catch(() => undefined);
     },
   };
 }

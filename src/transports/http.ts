@@ -32,6 +32,8 @@ export interface HttpRequest {
   readonly firstByteTimeoutMs: number;
   /** True: the body is data, counted and held to the rate limit. */
   readonly data?: boolean;
+  /** True: the body as it was sent, also where the server packed it (Content-Encoding). */
+  readonly raw?: boolean;
 }
 
 export interface HttpResponse {
@@ -180,7 +182,7 @@ function readable(
     return Array.isArray(value) ? value[0] : value;
   };
   async function* read(): AsyncGenerator<Uint8Array> {
-    const gzip = header("content-encoding") === "gzip";
+    const gzip = header("content-encoding") === "gzip" && !request.raw;
     const stream = gzip ? reply.body.pipe(createGunzip()) : reply.body;
     if (gzip) reply.body.on("error", (error) => stream.destroy(error));
     try {

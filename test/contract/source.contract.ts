@@ -11,6 +11,7 @@ import { NO_FILTERS, type Row } from "../../src/index.ts";
 import { createHasher } from "../../src/lib/digest.ts";
 import { parseTarget } from "../../src/model/address.ts";
 import type { Item } from "../../src/model/item.ts";
+import { LINK_ARCHIVE } from "../../src/model/link.ts";
 import type { Filters, Query, WordFilter } from "../../src/model/query.ts";
 import {
   columnsOfLevel,
@@ -156,6 +157,7 @@ export function sourceContract(name: string, make: () => Promise<SourceStand>, t
     };
     const addressPath = (address: Row[string] | undefined): readonly string[] => {
       const target = parseTarget([String(address)]);
+      if (target.kind === "link" && stand.source.archive === LINK_ARCHIVE) return [target.text];
       if (target.kind !== "archive") throw new Error(`${String(address)} names no archive`);
       expect(target.archive).toBe(stand.source.archive);
       return target.paths[0] ?? [];

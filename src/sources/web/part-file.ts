@@ -1,0 +1,141 @@
+/**
+ * The received beginning of a file, kept across processes: `HASH.part` and beside it `HASH.json`, which says how many of
+ * its bytes are surely on the disk and of which version of the file they are. What was not synced is fetched again.
+ */
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { type FileHandle, open, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import * as v from "valibot";
+import { makeFolder, onDisk, writeFileDurably } from "../../lib/durable-file.ts";
+
+/** So much may be received twice after a crash. */
+const SYNC_BYTES = 16 * 1024 * 1024;
+
+const Facts = v.object({
+  kind: v.literal("gantry-part"),
+  version: v.literal(1),
+  /** Surely on the disk. */
+  syncedBytes: v.pipe(v.number(), v.integer(), v.minValue(1)),
+  /** Size of the whole file. */
+  bytes: v.pipe(v.number(), v.integer(), v.minValue(1)),
+  /** For If-Range. */
+  condition: v.pipe(v.string(), v.minLength(1)),
+  /** Sums of the whole, as the first reply gave them. */
+  md5: v.nullable(v.string()),
+  sha256: v.nullable(v.string()),
+});
+export type PartFacts = v.InferOutput<typeof Facts>;
+
+/** What of a file is here from before; close it by `keep` or `remove`. Throws `disk-…`. */
+export class PartFile {
+  readonly #path: string;
+  readonly #folder: string;
+  #file: FileHandle | null = null;
+  #facts: PartFacts | null;
+  #writtenBytes = 0;
+
+  private constructor(folder: string, path: string, facts: PartFacts | null) {
+    this.#folder = folder;
+    this.#path = path;
+    this.#facts = facts;
+  }
+
+  static async open(folder: string, itemId: string): Promise<PartFile> {
+    const path = join(folder, createHash("sha256").update(itemId).digest("hex").slice(0, 32));
+    return new PartFile(folder, path, await readFacts(path));
+  }
+
+  /** What can be gone on with; null when nothing is. */
+  get facts(): PartFacts | null {
+    return this.#facts;
+  }
+
+  /** The bytes that are here. */
+  read(): AsyncIterable<Uint8Array> {
+    return createReadStream(`${this.#path}.part`, { end: (this.#facts as PartFacts).syncedBytes - 1 });
+  }
+
+  /** Goes on behind what is here, or with `fresh` begins anew. */
+  async begin(fresh: Omit<PartFacts, "kind" | "version" | "syncedBytes"> | null): Promise<void> {
+    await makeFolder(this.#folder, { mode: 0o700 });
+    const start = fresh === null ? (this.#facts?.syncedBytes ?? 0) : 0;
+    const at = { operation: "open", path: `${this.#path}.part` };
+    if (fresh !== null) {
+      await rm(`${this.#path}.json`, { force: true });
+      this.#facts = { kind: "gantry-part", version: 1, syncedBytes: 0, ...fresh };
+    }
+    this.#file = await onDisk(at, () => open(at.path, start === 0 ? "w" : "r+", 0o600));
+    // Behind the synced bytes there may be others, which a crash has left in any state.
+    await onDisk(at, async () => this.#file?.truncate(start));
+    this.#writtenBytes = start;
+  }
+
+  async append(bytes: Uint8Array): Promise<void> {
+    const file = this.#file as FileHandle;
+    await onDisk({ operation: "write", path: `${this.#path}.part` }, async () => {
+      // Explicit positions: after `r+` the handle stands at the beginning.
+      let done = 0;
+      while (done < bytes.length) {
+        const { bytesWritten } = await file.write(
+          bytes,
+          done,
+          bytes.length - done,
+          this.#writtenBytes + done,
+        );
+        done += bytesWritten;
+      }
+    });
+    this.#writtenBytes += bytes.length;
+    if (this.#writtenBytes - (this.#facts?.syncedBytes ?? 0) >= SYNC_BYTES) await this.#note();
+  }
+
+  /** Leaves what came for another try. */
+  async keep(): Promise<void> {
+    if (this.#file === null) return;
+    try {
+      if (this.#writtenBytes > (this.#facts?.syncedBytes ?? 0)) await this.#note();
+    } finally {
+      await this.#close();
+    }
+  }
+
+  async remove(): Promise<void> {
+    await this.#close();
+    await rm(`${this.#path}.json`, { force: true });
+    await rm(`${this.#path}.part`, { force: true });
+    this.#facts = null;
+  }
+
+  async #note(): Promise<void> {
+    await onDisk({ operation: "sync", path: `${this.#path}.part` }, async () => this.#file?.datasync());
+    const facts: PartFacts = { ...(this.#facts as PartFacts), syncedBytes: this.#writtenBytes };
+    await writeFileDurably(`${this.#path}.json`, `${JSON.stringify(facts)}\n`, { mode: 0o600 });
+    this.#facts = facts;
+  }
+
+  async #close(): Promise<void> {
+    const file = this.#file;
+    this.#file = null;
+    await file?.close();
+  }
+}
+
+/** Null for what is absent, torn or of another version: then the file is fetched from its beginning. */
+async function readFacts(path: string): Promise<PartFacts | null> {
+  try {
+    const parsed = v.safeParse(Facts, JSON.parse(await readFile(`${path}.json`, "utf8")));
+    if (!parsed.success) return null;
+    const file = await open(`${path}.part`, "r");
+    try {
+      const { size } = await file.stat();
+      return size >= parsed.output.syncedBytes && parsed.output.syncedBytes < parsed.output.bytes
+        ? parsed.output
+        : null;
+    } finally {
+      await file.close();
+    }
+  } catch {
+    return null;
+  }
+}
