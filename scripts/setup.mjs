@@ -19,7 +19,7 @@ export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 export const cache = join(root, ".cache");
 
 /**
- * Programs that suites run as judges, with the Debian package that brings each. One is installed only when a test
+ * Programs that suites run as judges, with the Debian packages that bring each. One is installed only when a test
  * names it in quotes, so that adding a test is enough.
  */
 const systemPrograms = [
@@ -47,6 +47,10 @@ const systemPrograms = [
   ["busybox", "busybox-static"],
   ["modulecmd", "environment-modules"],
   ["buildah", "buildah"],
+  [
+    "jupyter-nbconvert",
+    "jupyter-nbconvert python3-ipykernel python3-pandas python3-pydicom python3-matplotlib",
+  ],
 ];
 
 /**
@@ -151,7 +155,7 @@ export async function systemPackages() {
       }
   const missing = systemPrograms.filter(([program]) => named.has(program) && !onPath(program));
   if (missing.length === 0) return;
-  const packages = [...new Set(missing.map(([, name]) => name))];
+  const packages = [...new Set(missing.flatMap(([, names]) => names.split(" ")))];
   const wanted = packages.join(" ");
   if (process.getuid?.() !== 0 || !existsSync("/etc/debian_version") || !onPath("apt-get")) {
     say(`not root on Debian, so the suites that need these are skipped: ${wanted}`);

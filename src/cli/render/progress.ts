@@ -94,9 +94,10 @@ function plannedLine(event: Extract<RunEvent, { type: "planned" }>): string {
   return parts.join(" ");
 }
 
-const share = ({ doneBytes, totalBytes, doneItems, totalItems }: ProgressEvent): number => {
+/** From 0 to 1; 1 only when the last item is done: bytes that came are not proved and synced yet. */
+const share = ({ doneBytes, totalBytes, doneItems, failedItems, totalItems }: ProgressEvent): number => {
   const part = totalBytes > 0 ? doneBytes / totalBytes : totalItems > 0 ? doneItems / totalItems : 0;
-  return Math.min(1, Math.max(0, part));
+  return Math.min(doneItems + failedItems < totalItems ? 0.99 : 1, Math.max(0, part));
 };
 
 function measures(event: ProgressEvent, noun: string): string[] {
