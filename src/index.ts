@@ -35,6 +35,7 @@ import type { Source, SourceContext, SourceKind } from "./sources/source.ts";
 import { saveSelection } from "./state/selections.ts";
 import { temporaryFolder } from "./state/state-folder.ts";
 import { createHttp, type Http } from "./transports/http.ts";
+import { openReplyCache, type ReplyCache } from "./transports/reply-cache.ts";
 import { VERSION } from "./version.ts";
 
 export { checkSums, type SumsResult, writeSums } from "./checksums/sums.ts";
@@ -80,6 +81,13 @@ export interface OpenOptions {
   readonly bandwidthBytesPerSecond?: number;
   /** Items that are fetched at once. Default 4. */
   readonly jobs?: number;
+  /**
+   * Keeps the archives' replies (lists and tags, never images) in this folder, and uses them for 24 hours. Default:
+   * the environment's `GANTRY_CACHE_DIR`; without it nothing is kept.
+   */
+  readonly cacheDir?: string;
+  /** True: kept replies are not used, but replaced. Needs a folder. */
+  readonly refresh?: boolean;
   /** For a selection `-`. Default: the process's standard input. */
   readonly stdin?: () => AsyncIterable<Uint8Array>;
 }
@@ -143,6 +151,13 @@ export async function open(options: OpenOptions = {}): Promise<Gantry> {
     random: Math.random,
     log,
   };
+  const cacheDir = options.cacheDir ?? environment.GANTRY_CACHE_DIR ?? "";
+  if (cacheDir === "" && options.refresh) {
+    throw new RunError("usage", "there are no kept replies to refresh", {
+      hint: "name their folder with --cache-dir, or in GANTRY_CACHE_DIR",
+    });
+  }
+  const replies = cacheDir === "" ? null : openReplyCache(cacheDir, { refresh: options.refresh ?? false });
   const listeners: ((bytes: number) => void)[] = [];
   const jobs = options.jobs ?? DEFAULT_JOBS;
   let http: Http | null = null;
@@ -165,7 +180,7 @@ export async function open(options: OpenOptions = {}): Promise<Gantry> {
   const source = (name: string): Promise<Source> => {
     const known = sources.get(name);
     if (known) return known;
-    const opened = openSource(name, archives, environment, openHttp, redactor);
+    const opened = openSource(name, archives, environment, openHttp, redactor, replies);
     opened.catch(() => sources.delete(name));
     sources.set(name, opened);
     return opened;
@@ -397,6 +412,7 @@ async function openSource(
   environment: Environment,
   http: () => Http,
   redactor: Redactor,
+  replies: ReplyCache | null,
 ): Promise<Source> {
   const config = name === LINKS.name ? LINKS : archives.get(name);
   if (!config) {
@@ -430,7 +446,7 @@ async function openSource(
   const kind = await load();
   checkSettings(config, kind);
   const { url, settings } = config;
-  return kind.create({ archive: name, url, settings, http: http(), redactor, secrets });
+  return kind.create({ archive: name, url, settings, http: http(), replies, redactor, secrets });
 }
 
 /** Throws `usage` for a setting that the archive's kind does not have, or a value that it does not take. */

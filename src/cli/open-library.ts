@@ -1,6 +1,8 @@
 /** What every command that asks an archive does around its one call. */
 import type { Running } from "./command.ts";
 import type { Gantry, Library } from "./library.ts";
+import { shown } from "./render/wording.ts";
+import { say } from "./render/writer.ts";
 
 type OpenOptions = NonNullable<Parameters<Library["open"]>[0]>;
 
@@ -29,4 +31,11 @@ export async function withGantry<T>(
   } finally {
     await gantry.close();
   }
+}
+
+/** For commands without a log file: what the library warns of is said on stderr. */
+export function logWarnings(running: Running): NonNullable<OpenOptions["log"]> {
+  return (level, message) => {
+    if (level === "warn" || level === "error") say(running.io, `warning: ${shown(message)}`);
+  };
 }

@@ -14,6 +14,7 @@ import type { Finding } from "../model/finding.ts";
 import type { Item, Row, Value } from "../model/item.ts";
 import type { FilterName, Query } from "../model/query.ts";
 import type { Http } from "../transports/http.ts";
+import type { ReplyCache } from "../transports/reply-cache.ts";
 
 /** What a source gets besides the general context. */
 export interface SourceContext extends Context {
@@ -230,6 +231,8 @@ export interface SourceOptions {
   readonly archive: string;
   readonly url: string;
   readonly http: Http;
+  /** For replies about items, never for their bytes; null: nothing is kept. */
+  readonly replies?: ReplyCache | null;
   readonly redactor: Redactor;
   /** From the credential store or the environment; every value is known to the redactor. */
   readonly secrets: {

@@ -1,11 +1,12 @@
+import { CACHE_FLAGS, type CacheFlags, cacheOptions } from "../cache.ts";
 import { defineCommand } from "../command.ts";
 import { FILTER_FLAGS, readFilters } from "../filters.ts";
-import { withGantry } from "../open-library.ts";
+import { logWarnings, withGantry } from "../open-library.ts";
 import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
 import { counted, shown } from "../render/wording.ts";
 import { say } from "../render/writer.ts";
 
-interface Flags extends TableFlags {
+interface Flags extends TableFlags, CacheFlags {
   readonly level?: string;
   readonly count?: boolean;
   readonly save?: string;
@@ -25,6 +26,7 @@ export const command = defineCommand<Flags>({
     { flags: "--skip-bad", help: "go on when a line of a selection can't be read" },
     ...TABLE_FLAGS,
     ...FILTER_FLAGS,
+    ...CACHE_FLAGS,
   ],
   examples: [
     ["gantry find tcia:LCTSC --modality CT", "the CT series of a collection"],
@@ -34,20 +36,27 @@ export const command = defineCommand<Flags>({
     ["gantry find cart.tcia --format json", "what a manifest from the website holds"],
   ],
   run: ({ words, flags }, running) =>
-    withGantry(running, async (gantry) => {
-      const found = await gantry.find(words, {
-        filters: readFilters(flags),
-        warn: (sentence) => say(running.io, `warning: ${shown(sentence)}`),
-        ...(flags.level === undefined ? {} : { level: flags.level }),
-        ...(flags.count ? { count: true } : {}),
-        ...(flags.skipBad ? { skipBad: true } : {}),
-        ...(flags.save === undefined ? {} : { save: flags.save }),
-      });
-      const count = await writeTable(running.io, found, flags);
-      if (flags.save !== undefined) {
-        const file = shown(found.savedTo ?? flags.save);
-        say(running.io, `${counted(count, "item")} saved in ${file}. To download: gantry get ${file} -o DIR`);
-      }
-      return 0;
-    }),
+    withGantry(
+      running,
+      async (gantry) => {
+        const found = await gantry.find(words, {
+          filters: readFilters(flags),
+          warn: (sentence) => say(running.io, `warning: ${shown(sentence)}`),
+          ...(flags.level === undefined ? {} : { level: flags.level }),
+          ...(flags.count ? { count: true } : {}),
+          ...(flags.skipBad ? { skipBad: true } : {}),
+          ...(flags.save === undefined ? {} : { save: flags.save }),
+        });
+        const count = await writeTable(running.io, found, flags);
+        if (flags.save !== undefined) {
+          const file = shown(found.savedTo ?? flags.save);
+          say(
+            running.io,
+            `${counted(count, "item")} saved in ${file}. To download: gantry get ${file} -o DIR`,
+          );
+        }
+        return 0;
+      },
+      { ...cacheOptions(flags), log: logWarnings(running) },
+    ),
 });

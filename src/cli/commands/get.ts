@@ -1,3 +1,4 @@
+import { CACHE_FLAGS, type CacheFlags, cacheOptions } from "../cache.ts";
 import {
   type Call,
   defineCommand,
@@ -18,7 +19,7 @@ import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
 import { counted, shown, sized } from "../render/wording.ts";
 import { createWriter, OutputClosed, say, type Writer } from "../render/writer.ts";
 
-interface Flags extends TableFlags {
+interface Flags extends TableFlags, CacheFlags {
   readonly output?: string;
   readonly layout?: string;
   readonly jobs?: number;
@@ -87,6 +88,7 @@ const FLAGS: readonly Flag[] = [
   { flags: "--detached", help: "this is the background part of --detach", hidden: true },
   ...TABLE_FLAGS,
   ...FILTER_FLAGS,
+  ...CACHE_FLAGS,
 ];
 
 export const command = defineCommand<Flags>({
@@ -197,6 +199,7 @@ export const command = defineCommand<Flags>({
         },
         {
           redactor,
+          ...cacheOptions(flags),
           ...(logbook === null ? {} : { log: logbook.log }),
           ...(settings.retries === undefined ? {} : { retries: settings.retries }),
           ...(settings.stallTimeoutMs === undefined ? {} : { stallTimeoutMs: settings.stallTimeoutMs }),

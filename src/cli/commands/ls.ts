@@ -1,9 +1,10 @@
+import { CACHE_FLAGS, type CacheFlags, cacheOptions } from "../cache.ts";
 import { defineCommand } from "../command.ts";
 import { FILTER_FLAGS, readFilters } from "../filters.ts";
-import { withGantry } from "../open-library.ts";
+import { logWarnings, withGantry } from "../open-library.ts";
 import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
 
-interface Flags extends TableFlags {
+interface Flags extends TableFlags, CacheFlags {
   readonly recursive?: boolean;
   readonly long?: boolean;
 }
@@ -16,6 +17,7 @@ export const command = defineCommand<Flags>({
     { flags: "-l, --long", help: "with sizes and counts" },
     ...TABLE_FLAGS,
     ...FILTER_FLAGS,
+    ...CACHE_FLAGS,
   ],
   examples: [
     ["gantry ls tcia:", "the collections"],
@@ -23,13 +25,17 @@ export const command = defineCommand<Flags>({
     ["gantry ls -R tcia:LCTSC --modality RTSTRUCT", "every series of a kind"],
   ],
   run: ({ words, flags }, running) =>
-    withGantry(running, async (gantry) => {
-      const { recursive = false, long = false } = flags;
-      await writeTable(
-        running.io,
-        await gantry.list(words, { recursive, long, filters: readFilters(flags) }),
-        flags,
-      );
-      return 0;
-    }),
+    withGantry(
+      running,
+      async (gantry) => {
+        const { recursive = false, long = false } = flags;
+        await writeTable(
+          running.io,
+          await gantry.list(words, { recursive, long, filters: readFilters(flags) }),
+          flags,
+        );
+        return 0;
+      },
+      { ...cacheOptions(flags), log: logWarnings(running) },
+    ),
 });

@@ -1,13 +1,14 @@
+import { CACHE_FLAGS, type CacheFlags, cacheOptions } from "../cache.ts";
 import { defineCommand } from "../command.ts";
-import { withGantry } from "../open-library.ts";
+import { logWarnings, withGantry } from "../open-library.ts";
 import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
 import { shown } from "../render/wording.ts";
 import { say } from "../render/writer.ts";
 
-export const command = defineCommand<TableFlags>({
+export const command = defineCommand<TableFlags & CacheFlags>({
   words: "<address> [path...]",
   about: "Shows the DICOM tags of one image, or of the first image of a series, without fetching its pixels.",
-  flags: [...TABLE_FLAGS],
+  flags: [...TABLE_FLAGS, ...CACHE_FLAGS],
   examples: [
     ["gantry tags tcia:1.3.6.1.4.1.14519.5.2.1.7014.4598.106943890850011666503487579262", "of a series"],
     [
@@ -16,9 +17,13 @@ export const command = defineCommand<TableFlags>({
     ],
   ],
   run: ({ words, flags }, running) =>
-    withGantry(running, async (gantry) => {
-      const warn = (sentence: string): void => say(running.io, `warning: ${shown(sentence)}`);
-      await writeTable(running.io, await gantry.tags(words, { warn }), flags);
-      return 0;
-    }),
+    withGantry(
+      running,
+      async (gantry) => {
+        const warn = (sentence: string): void => say(running.io, `warning: ${shown(sentence)}`);
+        await writeTable(running.io, await gantry.tags(words, { warn }), flags);
+        return 0;
+      },
+      { ...cacheOptions(flags), log: logWarnings(running) },
+    ),
 });

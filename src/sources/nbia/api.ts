@@ -7,7 +7,8 @@
 import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
 import { parseJsonArray } from "../../lib/json-array-stream.ts";
-import type { Redactor } from "../../lib/redact.ts";
+import { type Redactor, redactUrl } from "../../lib/redact.ts";
+import { type ReplyCache, throughCache } from "../../transports/reply-cache.ts";
 import { type Http, type HttpRequest, type HttpResponse, statusError } from "../../transports/http.ts";
 import type { SourceContext } from "../source.ts";
 import { type NbiaCredentials, TokenKeeper } from "./token.ts";
@@ -23,6 +24,8 @@ export interface NbiaApiOptions {
   readonly url: string;
   readonly credentials: NbiaCredentials;
   readonly redactor: Redactor;
+  /** For rows; images and digests are always asked for. */
+  readonly replies?: ReplyCache | null;
 }
 
 /** Query parameters; their names are case-sensitive, and v4 refuses unknown ones. */
@@ -162,18 +165,16 @@ export class NbiaApi {
     );
   }
 
-  async *#rowsOnce(request: HttpRequest, context: SourceContext): AsyncGenerator<WireRow> {
-    const response = await this.#send(request, context);
-    await this.#expectOk(response, context);
-    // No content, or an empty body with 200 and no type: nothing matches (getData.java, formatResponse).
-    for await (const row of parseJsonArray(response.body)) {
-      if (typeof row !== "object" || row === null || Array.isArray(row)) {
-        throw new RunError("archive-reply", "a row of the archive's reply is no object", {
-          at: { url: response.url },
-        });
-      }
-      yield row as WireRow;
-    }
+  #rowsOnce(request: HttpRequest, context: SourceContext): AsyncIterable<WireRow> {
+    const { replies = null, credentials } = this.#options;
+    const { method, url, body = "" } = request;
+    const user = credentials.user ?? credentials.token ?? "";
+    const ask = async (): Promise<AsyncIterable<Uint8Array>> => {
+      const response = await this.#send(request, context);
+      await this.#expectOk(response, context);
+      return response.body;
+    };
+    return throughCache(replies, { method, url, body, user }, ask, (reply) => rowsIn(reply, url), context);
   }
 
   async #data(response: HttpResponse, context: Context): Promise<AsyncIterable<Uint8Array>> {
@@ -245,5 +246,17 @@ export class NbiaApi {
       await response.discard();
       throw new RunError("archive-reply", "a web page came instead of data", { at });
     }
+  }
+}
+
+/** Rows of a reply. No content, or an empty body with 200 and no type: nothing matches (getData.java, formatResponse). */
+async function* rowsIn(reply: AsyncIterable<Uint8Array>, url: URL): AsyncGenerator<WireRow> {
+  for await (const row of parseJsonArray(reply)) {
+    if (typeof row !== "object" || row === null || Array.isArray(row)) {
+      throw new RunError("archive-reply", "a row of the archive's reply is no object", {
+        at: { url: redactUrl(url) },
+      });
+    }
+    yield row as WireRow;
   }
 }
