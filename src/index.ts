@@ -83,7 +83,7 @@ export interface OpenOptions {
   readonly jobs?: number;
   /**
    * Keeps the archives' replies (lists and tags, never images) in this folder, and uses them for 24 hours. Default:
-   * the environment's `GANTRY_CACHE_DIR`; without it nothing is kept.
+   * nothing is kept.
    */
   readonly cacheDir?: string;
   /** True: kept replies are not used, but replaced. Needs a folder. */
@@ -151,13 +151,14 @@ export async function open(options: OpenOptions = {}): Promise<Gantry> {
     random: Math.random,
     log,
   };
-  const cacheDir = options.cacheDir ?? environment.GANTRY_CACHE_DIR ?? "";
-  if (cacheDir === "" && options.refresh) {
+  const { cacheDir } = options;
+  if (cacheDir === undefined && options.refresh) {
     throw new RunError("usage", "there are no kept replies to refresh", {
       hint: "name their folder with --cache-dir, or in GANTRY_CACHE_DIR",
     });
   }
-  const replies = cacheDir === "" ? null : openReplyCache(cacheDir, { refresh: options.refresh ?? false });
+  const replies =
+    cacheDir === undefined ? null : openReplyCache(cacheDir, { refresh: options.refresh ?? false });
   const listeners: ((bytes: number) => void)[] = [];
   const jobs = options.jobs ?? DEFAULT_JOBS;
   let http: Http | null = null;

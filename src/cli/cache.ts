@@ -1,5 +1,5 @@
 /** Flags of every command that asks an archive: where its replies are kept. */
-import type { Flag } from "./command.ts";
+import type { Flag, Running } from "./command.ts";
 
 export interface CacheFlags {
   readonly cacheDir?: string;
@@ -18,9 +18,7 @@ export const CACHE_FLAGS: readonly Flag[] = [
 ];
 
 /** For `open`. */
-export function cacheOptions({ cacheDir, refresh }: CacheFlags): CacheFlags {
-  return {
-    ...(cacheDir === undefined ? {} : { cacheDir }),
-    ...(refresh === undefined ? {} : { refresh }),
-  };
+export function cacheOptions({ cacheDir, refresh }: CacheFlags, { io }: Running): CacheFlags {
+  const dir = cacheDir ?? io.env.GANTRY_CACHE_DIR ?? "";
+  return { ...(dir === "" ? {} : { cacheDir: dir }), ...(refresh === undefined ? {} : { refresh }) };
 }

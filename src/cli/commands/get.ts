@@ -199,7 +199,7 @@ export const command = defineCommand<Flags>({
         },
         {
           redactor,
-          ...cacheOptions(flags),
+          ...cacheOptions(flags, running),
           ...(logbook === null ? {} : { log: logbook.log }),
           ...(settings.retries === undefined ? {} : { retries: settings.retries }),
           ...(settings.stallTimeoutMs === undefined ? {} : { stallTimeoutMs: settings.stallTimeoutMs }),

@@ -36,6 +36,6 @@ export const command = defineCommand<Flags>({
         );
         return 0;
       },
-      { ...cacheOptions(flags), log: logWarnings(running) },
+      { ...cacheOptions(flags, running), log: logWarnings(running) },
     ),
 });

@@ -24,6 +24,6 @@ export const command = defineCommand<TableFlags & CacheFlags>({
         await writeTable(running.io, await gantry.tags(words, { warn }), flags);
         return 0;
       },
-      { ...cacheOptions(flags), log: logWarnings(running) },
+      { ...cacheOptions(flags, running), log: logWarnings(running) },
     ),
 });

@@ -23,6 +23,6 @@ export const command = defineCommand<TableFlags & CacheFlags>({
         await writeTable(running.io, values, flags);
         return 0;
       },
-      { ...cacheOptions(flags), log: logWarnings(running) },
+      { ...cacheOptions(flags, running), log: logWarnings(running) },
     ),
 });

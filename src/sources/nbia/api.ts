@@ -8,8 +8,8 @@ import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
 import { parseJsonArray } from "../../lib/json-array-stream.ts";
 import { type Redactor, redactUrl } from "../../lib/redact.ts";
-import { type ReplyCache, throughCache } from "../../transports/reply-cache.ts";
 import { type Http, type HttpRequest, type HttpResponse, statusError } from "../../transports/http.ts";
+import { type ReplyCache, throughCache } from "../../transports/reply-cache.ts";
 import type { SourceContext } from "../source.ts";
 import { type NbiaCredentials, TokenKeeper } from "./token.ts";
 

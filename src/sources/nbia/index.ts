@@ -95,14 +95,19 @@ class NbiaSource implements Source {
   readonly kind = "nbia";
   readonly capabilities = CAPABILITIES;
   readonly #api: NbiaApi;
+  /** Without kept replies: what proves data is asked anew. */
+  readonly #fresh: NbiaApi;
   readonly #listing: NbiaListing;
   readonly #settings: SourceOptions["settings"];
 
   constructor(options: SourceOptions) {
     this.archive = options.archive;
     this.#settings = options.settings;
-    const { http, archive, url, redactor, secrets } = options;
-    this.#api = new NbiaApi({ http, archive, url, redactor, credentials: secrets });
+    const { http, archive, url, redactor, replies, secrets } = options;
+    this.#fresh = new NbiaApi({ http, archive, url, redactor, credentials: secrets });
+    this.#api = replies
+      ? new NbiaApi({ http, archive, url, redactor, credentials: secrets, replies })
+      : this.#fresh;
     this.#listing = new NbiaListing(this.#api, archive);
   }
 
@@ -201,7 +206,7 @@ class NbiaSource implements Source {
   }
 
   async *fetch(items: readonly Item[], options: FetchOptions, context: Context): AsyncIterable<Delivery> {
-    for (const item of items) yield deliver(this.#api, item, options, context);
+    for (const item of items) yield deliver(this.#fresh, item, options, context);
   }
 
   async vouch(
@@ -218,7 +223,7 @@ class NbiaSource implements Source {
           `the archive gave no MD5 for ${file.name}, and it holds no SOP Instance UID to ask by`,
         );
       }
-      return [file.name, `md5:${await this.#api.md5OfImage(sop, context)}`];
+      return [file.name, `md5:${await this.#fresh.md5OfImage(sop, context)}`];
     };
     for await (const [name, digest] of mapOrdered(many(arrived), VOUCH_JOBS, each)) digests.set(name, digest);
     return digests;
@@ -226,7 +231,7 @@ class NbiaSource implements Source {
 
   async witness(item: Item, arrived: readonly Arrived[], context: SourceContext): Promise<boolean> {
     const listed = new Set<string>();
-    for await (const row of this.#api.rows(
+    for await (const row of this.#fresh.rows(
       "getSOPInstanceUIDs",
       { SeriesInstanceUID: seriesUidOf(item) },
       context,
