@@ -18,6 +18,7 @@ import type { Item, Row } from "./model/item.ts";
 import { type Filters, NO_FILTERS } from "./model/query.ts";
 import type { Request } from "./model/selection.ts";
 import { type AskContext, readAsk } from "./pipeline/asks.ts";
+import { type DropOptions, type DropSummary, drop } from "./pipeline/drop.ts";
 import { type GetOptions, get, type Run, type RunEnvironment } from "./pipeline/get.ts";
 import {
   columnsOfLevel,
@@ -50,19 +51,21 @@ export { nearMatches } from "./model/address.ts";
 export type { Item, Row, Value } from "./model/item.ts";
 export { DATE_FILTERS, type Filters, NO_FILTERS, type Query, WORD_FILTERS } from "./model/query.ts";
 export { displayName } from "./model/safe-path.ts";
+export type { DropFound, DropOptions, DropSummary } from "./pipeline/drop.ts";
 export {
   EVENTS_VERSION,
   type Failure,
   type RunEvent,
   type RunSummary,
   type Tally,
+  type VerifySummary,
 } from "./pipeline/events.ts";
 export { writeFolderSums } from "./pipeline/folder-sums.ts";
 export type { GetOptions, Run } from "./pipeline/get.ts";
 export { type Logbook, openLogbook } from "./pipeline/logbook.ts";
 export { createNotifier } from "./pipeline/notify.ts";
 export { type FolderStatus, readStatus, stopRun } from "./pipeline/status.ts";
-export type { VerifyRun, VerifySummary } from "./pipeline/verify.ts";
+export type { VerifyRun } from "./pipeline/verify.ts";
 export type { Citation } from "./sources/source.ts";
 export { VERSION } from "./version.ts";
 
@@ -130,6 +133,11 @@ export interface Gantry {
   values(words: readonly string[], field: string, options: { filters: Filters }): Promise<Listing>;
   /** Downloads, proves, resumes. No words: everything that was ever asked for in the folder. */
   get(words: readonly string[], options: GetOptions): Run;
+  /**
+   * Deletes what `words` (addresses) and filters name from a folder, and remembers that it is never fetched into it
+   * again. Asks no archive.
+   */
+  drop(words: readonly string[], options: DropOptions): Promise<DropSummary>;
   archives(): readonly ArchiveConfig[];
   /** Ends every connection. */
   close(): Promise<void>;
@@ -334,6 +342,10 @@ class OpenGantry implements Gantry {
 
   get(words: readonly string[], options: GetOptions): Run {
     return get(words, options, this.#run);
+  }
+
+  drop(words: readonly string[], options: DropOptions): Promise<DropSummary> {
+    return drop(words, options, { context: this.#run.context, source: this.#run.source });
   }
 
   archives(): readonly ArchiveConfig[] {

@@ -5,6 +5,7 @@
 import type * as gantry from "../index.ts";
 
 export type {
+  DropFound,
   Filters,
   FolderStatus,
   Gantry,

@@ -15,6 +15,7 @@ const SUMMARY: RunSummary = {
   here: { items: 1, files: 1, bytes: 500 },
   failed: 0,
   withdrawn: 0,
+  dropped: 0,
   disputed: 0,
   receivedBytes: 4_000_000_000,
   tookMs: 80_000,
@@ -31,6 +32,7 @@ const PLANNED: RunEvent = {
   here: tally(1),
   unknown: 0,
   withdrawn: 0,
+  dropped: 0,
   freeBytes: 120_000_000_000,
   freeInodes: 1_000_000,
   licences: SUMMARY.citations,
@@ -353,7 +355,7 @@ describe("get", () => {
     expect(called("get")?.[1]).toMatchObject({ dryRun: true });
     expect(called("openLogbook")).toBeUndefined();
     expect(out).toBe(
-      "what,items,files,bytes\nwanted,3,30,3000000\nto fetch,2,20,2000000\nhere already,1,10,1000000\nnot shown by the archive,0,,\nwithdrawn,0,,\nfree on the disk,,1000000,120000000000\n",
+      "what,items,files,bytes\nwanted,3,30,3000000\nto fetch,2,20,2000000\nhere already,1,10,1000000\nnot shown by the archive,0,,\nwithdrawn,0,,\ndropped,0,,\nfree on the disk,,1000000,120000000000\n",
     );
     expect(err).toBe(
       "Using these data would owe:\n  LCTSC: CC BY 3.0, cite 10.7937/x\nNothing was downloaded (--dry-run).\n",
@@ -557,7 +559,9 @@ describe("status and stop", () => {
     missing: 1,
     damaged: 0,
     withdrawn: 0,
+    dropped: 0,
     requests: ["tcia:LCTSC"],
+    asking: [],
     run: null,
   };
   const live = {

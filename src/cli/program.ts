@@ -64,6 +64,12 @@ export const COMMANDS: readonly Entry[] = [
     load: () => import("./commands/stop.ts"),
   },
   {
+    name: "drop",
+    summary: "delete data, and never fetch them again",
+    group: FETCH,
+    load: () => import("./commands/drop.ts"),
+  },
+  {
     name: "archives",
     summary: "list the archives that addresses can name",
     group: MORE,

@@ -81,6 +81,30 @@ export function formatReceipt(body: ReceiptBody): { line: string; receipt: Recei
   return { line: `${open}${SUM_MARK}${sum}"}\n`, receipt: { ...body, sum } };
 }
 
+/** The receipt of an item that is not to be here: it says which one by its id, and nothing else of it. */
+export function buildRemoved(
+  { item, archive, revision }: Pick<ReceiptBody, "item" | "archive" | "revision">,
+  supersedes: readonly string[],
+  now: Date,
+): ReceiptBody {
+  return {
+    item,
+    type: "removed",
+    supersedes,
+    archive,
+    revision,
+    at: now.toISOString(),
+    from: null,
+    tookMs: 0,
+    proof: [],
+    disputed: null,
+    place: { folder: null, file: null, prefix: "" },
+    files: [],
+    damaged: [],
+    facts: {},
+  };
+}
+
 /** The header line of a receipts file, with its newline. */
 export function formatReceiptsHeader(writer: string): string {
   return `${JSON.stringify({ kind: RECEIPTS_KIND, version: RECEIPTS_VERSION, writer })}\n`;

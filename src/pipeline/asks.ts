@@ -13,7 +13,7 @@ import { parseTarget } from "../model/address.ts";
 import type { Item } from "../model/item.ts";
 import { isManifestLink, LINK_ARCHIVE, parseFileLink } from "../model/link.ts";
 import type { Filters } from "../model/query.ts";
-import { parseItem, type Request, SELECTION_KIND } from "../model/selection.ts";
+import { formatAddress, parseItem, type Request, SELECTION_KIND } from "../model/selection.ts";
 import { parseSelectionLine } from "../model/selection-line.ts";
 import type { Source, SourceContext } from "../sources/source.ts";
 import { readSelectionHeader, type SelectionFile } from "../state/selections.ts";
@@ -35,6 +35,8 @@ export interface Ask {
   readonly request: Request;
   /** Sorted by id, each item once. */
   items(): AsyncIterable<Item>;
+  /** Of a list: the addresses that it names, in its order. Null: the request says it all. */
+  addresses: (() => AsyncIterable<string>) | null;
 }
 
 type Ref = { readonly archive: string; readonly path: readonly string[] };
@@ -74,6 +76,7 @@ async function readPathsAsk(
     .map(([, path]) => path);
   return {
     request: { kind: "paths", archive, paths, filters: resolved },
+    addresses: null,
     items: () =>
       selectItems(
         source,
@@ -101,16 +104,23 @@ async function readLinkAsk(links: readonly string[], filters: Filters, ask: AskC
 
 /** What a selection of the folder asked for, asked again. */
 export function repeatAsk(selection: SelectionFile, ask: AskContext): Ask {
-  const { request } = selection.header;
+  async function* addresses(): AsyncGenerator<string> {
+    let first = true;
+    for await (const { text } of readLines(selection.path)) {
+      if (!first && text !== "") yield parseItem(text).address;
+      first = false;
+    }
+  }
+  return askAgain(selection.header.request, addresses, ask);
+}
+
+/** A request asked again; `addresses`: what it names, if it is a list. */
+export function askAgain(request: Request, addresses: () => AsyncIterable<string>, ask: AskContext): Ask {
   if (request.kind === "list") {
     async function* refs(): AsyncGenerator<Ref> {
-      let first = true;
-      for await (const { text } of readLines(selection.path)) {
-        if (!first && text !== "") yield refOfAddress(parseItem(text).address);
-        first = false;
-      }
+      for await (const address of addresses()) yield refOfAddress(address);
     }
-    return { request, items: () => lookUp(refs, request.filters, ask) };
+    return { request, addresses, items: () => lookUp(refs, request.filters, ask) };
   }
   async function* items(
     archive: string,
@@ -125,7 +135,11 @@ export function repeatAsk(selection: SelectionFile, ask: AskContext): Ask {
       ask.context,
     );
   }
-  return { request, items: () => items(request.archive, request.paths, request.filters) };
+  return {
+    request,
+    addresses: null,
+    items: () => items(request.archive, request.paths, request.filters),
+  };
 }
 
 function refOfAddress(address: string): Ref {
@@ -201,8 +215,12 @@ async function readListAsk(
   async function* refs(): AsyncGenerator<Ref> {
     for await (const line of readRefs(path, own, ask)) if ("ref" in line) yield line.ref;
   }
+  async function* addresses(): AsyncGenerator<string> {
+    for await (const ref of refs()) yield formatAddress(ref.archive, ref.path);
+  }
   return {
     request: { kind: "list", name, digest: hash.digest("hex"), filters },
+    addresses,
     items: () => lookUp(refs, filters, ask),
   };
 }

@@ -41,6 +41,8 @@ export type RunEvent =
       readonly unknown: number;
       /** Items here that the archive shows no more. */
       readonly withdrawn: number;
+      /** Items left out because they were dropped from the folder. */
+      readonly dropped: number;
       readonly freeBytes: number | null;
       readonly freeInodes: number | null;
       readonly licences: readonly Citation[];
@@ -90,8 +92,26 @@ export type RunEvent =
       readonly outcome: "ok" | "changed" | "missing" | "moved" | "extra";
       readonly to?: string;
     }
+  /** The last one of `verify`. */
+  | ({ readonly type: "verify-finished" } & VerifySummary)
   | { readonly type: "warning"; readonly message: string }
   | ({ readonly type: "run-finished" } & RunSummary);
+
+export interface VerifySummary {
+  readonly dir: string;
+  readonly exit: number;
+  readonly items: number;
+  readonly files: number;
+  readonly bytes: number;
+  /** Files by what was found. */
+  readonly ok: number;
+  readonly changed: number;
+  readonly missing: number;
+  readonly moved: number;
+  readonly extra: number;
+  readonly tookMs: number;
+  readonly error: { readonly code: ErrorCode; readonly message: string; readonly hint: string } | null;
+}
 
 export interface RunSummary {
   readonly run: string;
@@ -102,6 +122,7 @@ export interface RunSummary {
   readonly here: Tally;
   readonly failed: number;
   readonly withdrawn: number;
+  readonly dropped: number;
   readonly disputed: number;
   readonly receivedBytes: number;
   readonly tookMs: number;

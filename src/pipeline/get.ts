@@ -11,15 +11,19 @@ import { toDiskError } from "../lib/durable-file.ts";
 import { RetryLoop, type RetryPolicy } from "../lib/retry.ts";
 import type { Item } from "../model/item.ts";
 import { type Filters, filterNames } from "../model/query.ts";
-import { describeRequest } from "../model/selection.ts";
+import type { ItemState } from "../model/receipt.ts";
+import { describeRequest, requestKey } from "../model/selection.ts";
 import type { CreateSink } from "../sinks/sink.ts";
 import type { Layout, Source, SourceContext } from "../sources/source.ts";
+import { type Asking, readAskedAddresses, readAsking, removeAsking, writeAsking } from "../state/asking.ts";
+import { hasDrops, hasPendingDrops, readDropRules } from "../state/dropped.ts";
 import { ReceiptWriter, readItemStates } from "../state/receipts.ts";
 import { beginRun, newRunId, type RunHandle } from "../state/runs.ts";
 import {
   currentSelections,
   proveSelections,
   readExpected,
+  readItems,
   readSelections,
   type SelectionFile,
   saveSelection,
@@ -34,12 +38,14 @@ import {
   temporaryFolder,
 } from "../state/state-folder.ts";
 import { openUnfinished, type Unfinished } from "../state/unfinished.ts";
-import { type Ask, type AskContext, readAsk, repeatAsk } from "./asks.ts";
+import { type Ask, type AskContext, askAgain, readAsk, repeatAsk } from "./asks.ts";
 import { EventChannel } from "./channel.ts";
+import { finishDrops } from "./drop.ts";
+import { isOnDroppedBranch } from "./drop-selector.ts";
 import type { RunEvent, RunSummary } from "./events.ts";
 import { derivedAreThere, readCompanions, writeDerived } from "./held.ts";
 import { folderLayoutOf, layoutOf } from "./layout.ts";
-import { buildPlan, type Plan } from "./planning.ts";
+import { buildPlan, joinStates, type Plan } from "./planning.ts";
 import { pruneFolders } from "./prune.ts";
 import { RunReport } from "./report.ts";
 import { transfer } from "./transfer.ts";
@@ -86,6 +92,11 @@ export function get(words: readonly string[], options: GetOptions, environment: 
     .then(() => new GetRun(words, options, environment, channel).run())
     .finally(() => channel.end());
   return { result, [Symbol.asyncIterator]: () => channel[Symbol.asyncIterator]() };
+}
+
+interface Asked {
+  readonly ask: Ask;
+  readonly replaceAll: boolean;
 }
 
 class GetRun {
@@ -145,12 +156,15 @@ class GetRun {
     const state = await this.#openKnown();
     const typed = await this.#readTyped();
     const layout = await this.#layoutName(typed, state);
-    const asks = await this.#asks(typed, state);
-    const selections: SelectionFile[] = [];
-    for (const [index, ask] of asks.entries()) {
+    const { asks, settled } = await this.#asks(typed, state);
+    const selections: SelectionFile[] = [...settled];
+    for (const [index, { ask }] of asks.entries()) {
       const path = join(await this.#temporary.folder(), `selection-${index}.jsonl`);
-      selections.push({ digest: "", path, header: await saveSelection(path, ask.request, ask.items()) });
+      const header = await saveSelection(path, ask.request, this.#items(ask, typed !== null, state));
+      selections.push({ digest: "", path, header });
     }
+    if (state && (await hasPendingDrops(state)))
+      this.#report.warn("a drop in this folder was cut before its end; the next get finishes it");
     if (typed && selections.every((selection) => selection.header.items === 0)) {
       throw new RunError("no-match", "nothing in the archive matches");
     }
@@ -176,6 +190,7 @@ class GetRun {
     this.#handle = handle;
     handle.stopSignal.addEventListener("abort", () => this.#stopping.abort(handle.stopSignal.reason));
     this.#unfinished = await openUnfinished(state, this.#report.run, this.#options.scratch);
+    await this.#finishDrops(state, this.#unfinished);
     const receipts = new ReceiptWriter(state, this.#report.run);
     let whole = false;
     try {
@@ -195,14 +210,13 @@ class GetRun {
     handle: RunHandle,
   ): Promise<void> {
     const before = currentSelections(await readSelections(state));
-    const asks = await this.#asks(typed, state);
-    handle.update({ requests: asks.map((ask) => describeRequest(ask.request)) });
-    const selections: SelectionFile[] = [];
-    for (const ask of asks) {
-      const replaceAll = this.#options.replace ?? false;
-      selections.push(await writeSelection(state, ask.request, ask.items(), { replaceAll }));
-    }
-    if (!this.#options.replace) {
+    const { asks, settled } = await this.#asks(typed, state);
+    handle.update({ requests: asks.map(({ ask }) => describeRequest(ask.request)) });
+    if (typed) await this.#rememberAsking(state, typed);
+    const selections: SelectionFile[] = [...settled];
+    for (const { ask, replaceAll } of asks)
+      selections.push(await this.#select(state, ask, { replaceAll, typed: typed !== null }));
+    if (!asks.some(({ replaceAll }) => replaceAll)) {
       const now = currentSelections(await readSelections(state));
       const gone = before.filter((old) => !now.some((each) => each.digest === old.digest));
       for await (const item of listWithdrawn(gone, now, this.#states(state)))
@@ -233,12 +247,92 @@ class GetRun {
     }
   }
 
+  /** Kept until the selection is there, so that a run that ends while it lists is not forgotten. */
+  async #rememberAsking(state: StateFolder, { request, addresses }: Ask): Promise<void> {
+    const replaceAll = this.#options.replace ?? false;
+    await writeAsking(state, this.#report.run, { request, replaceAll, addresses: addresses?.() ?? null });
+  }
+
+  /** Lists what is asked for and writes its selection; then nothing of it is only asked for any more. */
+  async #select(
+    state: StateFolder,
+    ask: Ask,
+    { replaceAll, typed }: { readonly replaceAll: boolean; readonly typed: boolean },
+  ): Promise<SelectionFile> {
+    const key = requestKey(ask.request);
+    const forget = async (which: (asking: Asking) => boolean): Promise<void> => {
+      for (const asking of await readAsking(state)) if (which(asking)) await removeAsking(asking);
+    };
+    const isSame = ({ request }: Asking): boolean => requestKey(request) === key;
+    try {
+      const selection = await writeSelection(state, ask.request, this.#items(ask, typed, state), {
+        replaceAll,
+      });
+      await forget((asking) => replaceAll || isSame(asking));
+      return selection;
+    } catch (error) {
+      // It can't be had as it was asked for, and who typed it is told: there is nothing to go on with.
+      if (typed && error instanceof RunError && error.exit === 2) await forget(isSame);
+      throw error;
+    }
+  }
+
+  async #finishDrops(state: StateFolder, { resumable }: Unfinished): Promise<void> {
+    const { source } = this.#environment;
+    const { run } = this.#report;
+    try {
+      const temporary = this.#temporary.folder;
+      await finishDrops(state, { context: this.#context, source, run, temporary, resumable });
+    } catch (error) {
+      if (this.#context.signal.aborted || !(error instanceof RunError)) throw error;
+      this.#report.warn(`what was dropped is not all deleted: ${error.message}; ${error.hint}`);
+    }
+  }
+
+  /** The items of an ask. Of a typed one `no-match` when every one of them was dropped from the folder. */
+  async *#items(ask: Ask, typed: boolean, state: StateFolder | null): AsyncGenerator<Item> {
+    if (!typed || !state || !(await hasDrops(state))) {
+      yield* ask.items();
+      return;
+    }
+    const isDropped = await this.#dropJudge(state);
+    let items = 0;
+    let dropped = 0;
+    for await (const { item, state: found } of joinStates(ask.items(), this.#states(state)())) {
+      items += 1;
+      if (await isDropped(item, found)) dropped += 1;
+      yield item;
+    }
+    if (items > 0 && dropped === items) {
+      throw new RunError("no-match", `all that was asked for was dropped from ${this.#dir}`, {
+        hint: "what was dropped is never fetched into its folder again; name another folder",
+      });
+    }
+  }
+
+  async #dropJudge(state: StateFolder): Promise<(item: Item, found: ItemState | null) => Promise<boolean>> {
+    const rules = await readDropRules(state);
+    return async (item, found) => {
+      if (found?.current.type === "removed") return true;
+      const { capabilities } = await this.#environment.source(item.archive);
+      return isOnDroppedBranch(item, capabilities, rules);
+    };
+  }
+
+  /** Whether everything that a selection expects was dropped: then the archive need not be asked again. */
+  async #isAllDropped(selection: SelectionFile, state: StateFolder): Promise<boolean> {
+    const isDropped = await this.#dropJudge(state);
+    for await (const { item, state: found } of joinStates(readItems(selection.path), this.#states(state)()))
+      if (!(await isDropped(item, found))) return false;
+    return true;
+  }
+
   async #openKnown(): Promise<StateFolder | null> {
     const state = await openStateFolder(this.#dir);
     const selections = state ? await readSelections(state) : [];
     await proveSelections(selections, this.#context.signal);
-    // A first run that was ended while it listed leaves a folder that was asked for nothing yet.
-    if (this.#words.length === 0 && selections.length === 0) {
+    const asked = selections.length + (state ? (await readAsking(state)).length : 0);
+    if (this.#words.length === 0 && asked === 0) {
       throw new RunError("folder-unknown", `nothing was ever asked for in ${this.#dir}`, {
         hint: "name what to get, for example: gantry get tcia:COLLECTION -o DIR",
       });
@@ -259,18 +353,55 @@ class GetRun {
     return readAsk(this.#words, filters, { skipBad }, this.#askContext());
   }
 
-  /** What was typed, else all that the folder was ever asked for. */
-  async #asks(typed: Ask | null, state: StateFolder | null): Promise<readonly Ask[]> {
-    const known = state ? currentSelections(await readSelections(state)) : [];
-    const asks = typed ? [typed] : known.map((selection) => repeatAsk(selection, this.#askContext()));
+  /**
+   * What was typed, else all that the folder was ever asked for, what has no selection yet included. `settled`: those
+   * of which everything was dropped.
+   */
+  async #asks(
+    typed: Ask | null,
+    state: StateFolder | null,
+  ): Promise<{ readonly asks: readonly Asked[]; readonly settled: readonly SelectionFile[] }> {
+    const todo = typed
+      ? { asks: [{ ask: typed, replaceAll: this.#options.replace ?? false }], settled: [] }
+      : await this.#allAsks(state);
     const { run, dir } = this.#report;
     await this.#report.emit({
       type: "run-started",
       run,
       dir,
-      requests: asks.map((ask) => describeRequest(ask.request)),
+      requests: todo.asks.map(({ ask }) => describeRequest(ask.request)),
     });
-    return asks;
+    return todo;
+  }
+
+  async #allAsks(
+    state: StateFolder | null,
+  ): Promise<{ readonly asks: readonly Asked[]; readonly settled: readonly SelectionFile[] }> {
+    if (!state) return { asks: [], settled: [] };
+    const context = this.#askContext();
+    const asking = await readAsking(state);
+    // What came before a request that replaces everything is asked for no more.
+    const first = Math.max(
+      0,
+      asking.findLastIndex((each) => each.replaceAll),
+    );
+    const replaceAll = asking[first]?.replaceAll ?? false;
+    const asks = new Map<string, Asked>();
+    const settled: SelectionFile[] = [];
+    const drops = await hasDrops(state);
+    for (const selection of replaceAll ? [] : currentSelections(await readSelections(state))) {
+      if (drops && (await this.#isAllDropped(selection, state))) settled.push(selection);
+      else
+        asks.set(requestKey(selection.header.request), {
+          ask: repeatAsk(selection, context),
+          replaceAll: false,
+        });
+    }
+    for (const each of asking.slice(first)) {
+      const ask = askAgain(each.request, () => readAskedAddresses(each), context);
+      asks.set(requestKey(each.request), { ask, replaceAll: each.replaceAll });
+    }
+    return { asks: [...asks.values()], settled };
   }
 
   #sourceContext(): SourceContext {
@@ -332,6 +463,7 @@ class GetRun {
       sources.set(archive, { source, layout: folderLayoutOf(layoutName, source.capabilities) });
     }
     const of = (item: Item) => sources.get(item.archive) as { source: Source; layout: Layout };
+    const rules = state ? await readDropRules(state) : null;
     const plan = await buildPlan({
       dir: this.#dir,
       expected,
@@ -339,6 +471,10 @@ class GetRun {
       known,
       layout: (item) => of(item).layout(item),
       recheck: this.#options.recheck ?? false,
+      isDropped:
+        rules && !rules.isEmpty
+          ? (item) => isOnDroppedBranch(item, of(item).source.capabilities, rules)
+          : null,
       temporary: this.#temporary.folder,
       signal: this.#context.signal,
       append: receipts ? (body) => receipts.append(body) : null,
@@ -350,11 +486,18 @@ class GetRun {
         unknown: (item) =>
           report.fail(item, new RunError("access-item", `${item.archive} does not show this item`)),
         withdrawn: (item) => report.withdrawn(item),
+        dropped: (_item, here) => {
+          if (here)
+            report.warn(
+              "the archive says now that data here are of a subject that was dropped; drop it again to delete them",
+            );
+        },
         damaged: (item, path, what) => report.emit({ type: "item-damaged", item: item.id, path, what }),
         moved: (item, from, to) => report.emit({ type: "item-moved", item: item.id, from, to }),
       },
     });
     report.here = { ...plan.here };
+    report.dropped = plan.dropped;
     const free = await readFreeSpace(await nearestFolder(this.#dir));
     await report.emit({
       type: "planned",
@@ -363,6 +506,7 @@ class GetRun {
       here: { ...plan.here },
       unknown: plan.unknown,
       withdrawn: report.withdrawnItems,
+      dropped: plan.dropped,
       freeBytes: free.bytes,
       freeInodes: free.inodes,
       licences: report.citations,

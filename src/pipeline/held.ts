@@ -9,6 +9,7 @@ import type { Citation, HeldItem, Source } from "../sources/source.ts";
 import { readItemStates } from "../state/receipts.ts";
 import { newestFirst, readExpected, readSelections } from "../state/selections.ts";
 import { readNames, type StateFolder } from "../state/state-folder.ts";
+import { Deleter } from "./deleter.ts";
 import { isStored } from "./plan.ts";
 import { joinStates } from "./planning.ts";
 
@@ -64,17 +65,18 @@ async function readCompanionRecord(state: StateFolder): Promise<Companions> {
   return { paths: list(header.paths), kept: list(header.kept) };
 }
 
-/** Remembers files of ours beside the data, paths relative to the target folder; `kept`: foreign ones among them. */
-export async function noteCompanions(
-  state: StateFolder,
-  paths: Iterable<string>,
-  kept?: Iterable<string>,
-): Promise<void> {
+/** Remembers files of ours beside the data, paths relative to the target folder. */
+export async function noteCompanions(state: StateFolder, paths: Iterable<string>): Promise<void> {
   const before = await readCompanionRecord(state);
-  const record = {
-    paths: [...new Set([...before.paths, ...paths])].sort(),
-    kept: [...(kept ?? before.kept)].sort(),
-  };
+  await writeCompanionRecord(state, new Set([...before.paths, ...paths]), new Set(before.kept));
+}
+
+async function writeCompanionRecord(
+  state: StateFolder,
+  paths: ReadonlySet<string>,
+  kept: ReadonlySet<string>,
+): Promise<void> {
+  const record = { paths: [...paths].sort(), kept: [...kept].sort() };
   const header = { kind: COMPANIONS_KIND, version: COMPANIONS_VERSION, ...record };
   await writeState(state, "companions.json", `${JSON.stringify(header)}\n`);
 }
@@ -84,8 +86,13 @@ function writeState(state: StateFolder, name: string, content: FileContent): Pro
   return writeFileDurably(state.path(name), content, { temporaryIn: state.path("partial") });
 }
 
-/** Makes the companions, CITATION.txt and listing.tsv anew. */
-export async function writeDerived(options: HeldOptions): Promise<readonly Citation[]> {
+/**
+ * Makes the companions, CITATION.txt and listing.tsv anew. `removeOld`: files of ours beside the data that are not made
+ * anew (the metadata.csv of nothing, a list of sums) are deleted, so that none names what is here no more.
+ */
+export async function writeDerived(
+  options: HeldOptions & { readonly removeOld?: boolean },
+): Promise<readonly Citation[]> {
   const { state, temporary } = options;
   const citations = new Map<string, Citation>();
   const archives = new Map<string, string>();
@@ -97,6 +104,7 @@ export async function writeDerived(options: HeldOptions): Promise<readonly Citat
   const before = await readCompanionRecord(state);
   const written = new Set(before.paths);
   const kept = new Set(before.kept);
+  const made = new Set<string>();
   for (const [kind, archive] of archives) {
     const source = await options.source(archive);
     async function* ofKind(): AsyncGenerator<HeldItem> {
@@ -109,6 +117,7 @@ export async function writeDerived(options: HeldOptions): Promise<readonly Citat
       const target = join(state.dir, path);
       const foreign = kept.has(path) || !written.has(path);
       written.add(path);
+      made.add(path);
       if (companion.keep && foreign && (await lstat(target).catch(() => null))) {
         kept.add(path);
         continue;
@@ -118,7 +127,16 @@ export async function writeDerived(options: HeldOptions): Promise<readonly Citat
       await writeFileDurably(target, companion.content, { temporaryIn: state.path("partial") });
     }
   }
-  await noteCompanions(state, written, kept);
+  if (options.removeOld) {
+    const deleter = new Deleter(state.dir);
+    for (const path of [...written].sort()) {
+      if (made.has(path) || kept.has(path)) continue;
+      await deleter.delete(path);
+      written.delete(path);
+    }
+    await deleter.close();
+  }
+  await writeCompanionRecord(state, written, kept);
   const owed = sortCitations(citations);
   await writeState(state, "CITATION.txt", formatCitations(owed));
   await writeListing(state, temporary);

@@ -171,7 +171,7 @@ function storyOf(event: RunEvent): { level: LogLevel; text: string } | null {
       return info(`run ${event.run} started in ${event.dir}: ${event.requests.join(" ; ")}`);
     case "planned":
       return info(
-        `wanted ${event.wanted.items} items, ${event.wanted.bytes} bytes; here ${event.here.items}; to fetch ${event.fetch.items}, ${event.fetch.bytes} bytes; unknown ${event.unknown}; withdrawn ${event.withdrawn}`,
+        `wanted ${event.wanted.items} items, ${event.wanted.bytes} bytes; here ${event.here.items}; to fetch ${event.fetch.items}, ${event.fetch.bytes} bytes; unknown ${event.unknown}; withdrawn ${event.withdrawn}; dropped ${event.dropped}`,
       );
     case "item-stored":
       return info(

@@ -25,6 +25,7 @@ const finished = (exit: number): RunEvent => {
     here: { items: 1, files: 1, bytes: 10 },
     failed: exit === 0 ? 0 : 1,
     withdrawn: 0,
+    dropped: 0,
     disputed: 0,
     receivedBytes: 100,
     tookMs: 5,

@@ -12,12 +12,18 @@ import { compareKeys, ExternalSort } from "../lib/external-sort.ts";
 import { readLines } from "../lib/lines.ts";
 import type { Item } from "../model/item.ts";
 import { markedPlace, type Place, placeKey } from "../model/place.ts";
-import type { ItemState, Receipt, ReceiptBody, StoredFile } from "../model/receipt.ts";
+import {
+  buildRemoved,
+  type ItemState,
+  type Receipt,
+  type ReceiptBody,
+  type StoredFile,
+} from "../model/receipt.ts";
 import { readSafePath, safePath, safeSegment } from "../model/safe-path.ts";
 import type { LayoutPlace } from "../sources/source.ts";
 import { checkFiles } from "./disk-check.ts";
 import type { Tally } from "./events.ts";
-import { type Decision, decide, needsDisk, type Task } from "./plan.ts";
+import { type Decision, decide, isStored, needsDisk, type Task } from "./plan.ts";
 import { findMoved, type Lost, listStrays } from "./strays.ts";
 
 /** `lstat` calls of so many items are under way at once: enough to hide a network file system's latency. */
@@ -38,6 +44,8 @@ export interface PlanningOptions {
   /** An existing folder for temporary files. */
   readonly temporary: () => Promise<string>;
   readonly signal: AbortSignal;
+  /** Whether the item is of a subject that was dropped from the folder; null when nothing ever was. */
+  readonly isDropped: ((item: Item) => boolean) | null;
   /** Appends a receipt; null in a dry run. */
   readonly append: ((body: ReceiptBody) => Promise<unknown>) | null;
   readonly now: () => Date;
@@ -45,6 +53,8 @@ export interface PlanningOptions {
     readonly item: (item: Item) => void;
     readonly unknown: (item: Item) => Promise<void>;
     readonly withdrawn: (item: Item) => Promise<void>;
+    /** `here`: receipts have it although its subject was dropped (the archive renamed it since). */
+    readonly dropped: (item: Item, here: boolean) => void;
     readonly damaged: (item: Item, path: string, what: "missing" | "changed") => Promise<void>;
     readonly moved: (item: Item, from: string, to: string) => Promise<void>;
   };
@@ -56,6 +66,8 @@ export interface Plan {
   readonly fetch: Tally;
   readonly unknown: number;
   readonly withdrawn: number;
+  /** Left out because they were dropped. */
+  readonly dropped: number;
   /** Sorted by item id; can be read once. */
   tasks(): AsyncIterable<Task>;
   close(): Promise<void>;
@@ -87,6 +99,7 @@ export async function buildPlan(options: PlanningOptions): Promise<Plan> {
   const fetch = new Counter();
   let unknown = 0;
   let withdrawn = 0;
+  let dropped = 0;
   const folder = options.temporary;
   const drafts = new ExternalSort({ folder });
   const lost = new ExternalSort({ folder });
@@ -98,6 +111,13 @@ export async function buildPlan(options: PlanningOptions): Promise<Plan> {
   );
   for await (const { item, state, decision, bad, touched } of judged) {
     signal.throwIfAborted();
+    if (decision.do === "skip" && decision.reason === "dropped") {
+      dropped += 1;
+      on.dropped(item, isStored(state));
+      // Known by its id from now on, also to those who have no labels to judge it by.
+      if (!state) await options.append?.(buildRemoved({ ...item, item: item.id }, [], options.now()));
+      continue;
+    }
     on.item(item);
     if (decision.do === "fail") {
       unknown += 1;
@@ -151,6 +171,7 @@ export async function buildPlan(options: PlanningOptions): Promise<Plan> {
     fetch,
     unknown,
     withdrawn,
+    dropped,
     tasks: () => readTasks(planPath, places),
     close: async () => {
       await places?.close();
@@ -189,7 +210,12 @@ interface Judged extends Pair {
   readonly touched: Awaited<ReturnType<typeof checkFiles>>["files"] | null;
 }
 
-async function judge({ item, state }: Pair, { dir, recheck, signal }: PlanningOptions): Promise<Judged> {
+async function judge(
+  { item, state }: Pair,
+  { dir, recheck, signal, isDropped }: PlanningOptions,
+): Promise<Judged> {
+  if (isDropped?.(item))
+    return { item, state, decision: { do: "skip", reason: "dropped" }, bad: [], touched: null };
   if (!state || !needsDisk(item, state))
     return { item, state, decision: decide(item, state, "whole"), bad: [], touched: null };
   const disk = await checkFiles(dir, state.current.files, recheck, signal);

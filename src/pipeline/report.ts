@@ -20,6 +20,8 @@ export class RunReport {
   readonly dir: string;
   readonly meter: Meter;
   here: Tally = NOTHING;
+  /** Items left out because they were dropped. */
+  dropped = 0;
   /** Items that a dry run would fetch: they stand for stored ones in its exit status. */
   promisedItems = 0;
   readonly #clock: Clock;
@@ -146,6 +148,7 @@ export class RunReport {
       here: this.here,
       failed: this.#failed,
       withdrawn: this.#withdrawn,
+      dropped: this.dropped,
       disputed: this.#disputed,
       receivedBytes: this.meter.receivedBytes,
       tookMs: Math.round(this.#clock.monotonicMs() - this.#startedMs),

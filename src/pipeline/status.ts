@@ -2,7 +2,9 @@
 import { resolve } from "node:path";
 import { RunError } from "../errors.ts";
 import { compareKeys } from "../lib/external-sort.ts";
+import type { ItemState } from "../model/receipt.ts";
 import { describeRequest } from "../model/selection.ts";
+import { readAsking } from "../state/asking.ts";
 import { readItemStates } from "../state/receipts.ts";
 import { livesHere, type RunProgress, readRuns, requestStop } from "../state/runs.ts";
 import { currentSelections, readExpected, readSelections } from "../state/selections.ts";
@@ -21,7 +23,11 @@ export interface FolderStatus {
   readonly damaged: number;
   /** Items here that no current selection expects. */
   readonly withdrawn: number;
+  /** Items that were dropped and are never fetched again. */
+  readonly dropped: number;
   readonly requests: readonly string[];
+  /** Requests that have no selection yet: a run ended while it listed them, or lists them now. */
+  readonly asking: readonly string[];
   /** The newest run, or null. */
   readonly run: {
     readonly run: string;
@@ -57,17 +63,25 @@ async function read(state: StateFolder, folder: () => Promise<string>): Promise<
   let missing = 0;
   let damaged = 0;
   let withdrawn = 0;
+  let dropped = 0;
+  const unexpected = (found: ItemState): void => {
+    if (isStored(found)) withdrawn += 1;
+    else if (found.current.type === "removed") dropped += 1;
+  };
   const states = readItemStates(state, { folder, onBad: () => undefined });
   try {
     let next = await states.next();
     for await (const { item, revisions } of readExpected(selections)) {
       while (!next.done && compareKeys(next.value.current.item, item.id) < 0) {
-        if (isStored(next.value)) withdrawn += 1;
+        unexpected(next.value);
         next = await states.next();
       }
       const found = !next.done && next.value.current.item === item.id ? next.value : null;
       if (found && !next.done) next = await states.next();
-      if (found?.current.type === "removed") continue;
+      if (found?.current.type === "removed") {
+        dropped += 1;
+        continue;
+      }
       if (item.unknown) {
         if (found) withdrawn += 1;
         else missing += 1;
@@ -83,7 +97,7 @@ async function read(state: StateFolder, folder: () => Promise<string>): Promise<
         done.bytes += found.current.files.reduce((sum, file) => sum + file.bytes, 0);
       } else missing += 1;
     }
-    for (; !next.done; next = await states.next()) if (isStored(next.value)) withdrawn += 1;
+    for (; !next.done; next = await states.next()) unexpected(next.value);
   } finally {
     await states.return(undefined);
   }
@@ -94,7 +108,9 @@ async function read(state: StateFolder, folder: () => Promise<string>): Promise<
     missing,
     damaged,
     withdrawn,
+    dropped,
     requests: selections.map((selection) => describeRequest(selection.header.request)),
+    asking: (await readAsking(state)).map(({ request }) => describeRequest(request)),
     run: await newestRun(state),
   };
 }

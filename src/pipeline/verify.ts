@@ -8,12 +8,13 @@ import { mapOrdered } from "../lib/concurrent.ts";
 import type { Context } from "../lib/context.ts";
 import { compareKeys, ExternalSort } from "../lib/external-sort.ts";
 import type { ItemState, Receipt, ReceiptBody } from "../model/receipt.ts";
+import { hasPendingDrops } from "../state/dropped.ts";
 import { ReceiptWriter, readItemStates } from "../state/receipts.ts";
 import { newRunId } from "../state/runs.ts";
 import { openStateFolder, type StateFolder, temporaryFolder } from "../state/state-folder.ts";
 import { EventChannel } from "./channel.ts";
 import { checkFiles } from "./disk-check.ts";
-import type { RunEvent } from "./events.ts";
+import type { RunEvent, VerifySummary } from "./events.ts";
 import { readCompanions } from "./held.ts";
 import { type Find, movedTo } from "./planning.ts";
 import { findMoved, type Lost, listStrays } from "./strays.ts";
@@ -26,22 +27,6 @@ export interface VerifyOptions {
   readonly context: Context;
 }
 
-export interface VerifySummary {
-  readonly dir: string;
-  readonly exit: number;
-  readonly items: number;
-  readonly files: number;
-  readonly bytes: number;
-  /** Files by what was found. */
-  readonly ok: number;
-  readonly changed: number;
-  readonly missing: number;
-  readonly moved: number;
-  readonly extra: number;
-  readonly tookMs: number;
-  readonly error: { readonly code: RunError["code"]; readonly message: string; readonly hint: string } | null;
-}
-
 export interface VerifyRun extends AsyncIterable<RunEvent> {
   readonly result: Promise<VerifySummary>;
 }
@@ -51,7 +36,12 @@ const PROGRESS_EVERY = 200;
 export function verify(dir: string, options: VerifyOptions): VerifyRun {
   const channel = new EventChannel<RunEvent>();
   const result = new Promise<void>((begin) => setImmediate(begin))
-    .then(() => verifyFolder(resolve(dir), options, (event) => channel.push(event)))
+    .then(async () => {
+      const emit = (event: RunEvent): Promise<void> => channel.push(event);
+      const summary = await verifyFolder(resolve(dir), options, emit);
+      await emit({ type: "verify-finished", ...summary });
+      return summary;
+    })
     .finally(() => channel.end());
   return { result, [Symbol.asyncIterator]: () => channel[Symbol.asyncIterator]() };
 }
@@ -93,6 +83,12 @@ async function verifyFolder(
         "folder-unknown",
         `${dir} holds no receipts of gantry, so there is nothing to verify it against`,
       );
+    if (await hasPendingDrops(state))
+      await emit({
+        type: "warning",
+        message:
+          "a drop in this folder was cut before its end: what it dropped may still lie here; the next get or drop finishes it",
+      });
     const receipts = new ReceiptWriter(state, run);
     try {
       await new FolderProof(state, counts, temporary.folder, receipts, context, emit).run(jobs);

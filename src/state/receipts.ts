@@ -34,6 +34,14 @@ export async function* readItemStates(
   state: StateFolder,
   options: ReadReceiptsOptions,
 ): AsyncGenerator<ItemState> {
+  for await (const { state: resolved } of readItemHistories(state, options)) yield resolved;
+}
+
+/** The same with every line of each item, those that others replace included, in no order. */
+export async function* readItemHistories(
+  state: StateFolder,
+  options: ReadReceiptsOptions,
+): AsyncGenerator<{ readonly state: ItemState; readonly lines: readonly Receipt[] }> {
   const sorter = new ExternalSort({ folder: options.folder });
   try {
     const folder = state.path("receipts");
@@ -48,7 +56,7 @@ export async function* readItemStates(
         else options.onBad(`a receipt of ${group.key} was altered and does not count`);
       }
       const resolved = resolveReceipts(lines);
-      if (resolved) yield resolved;
+      if (resolved) yield { state: resolved, lines };
     }
   } finally {
     await sorter.close();

@@ -55,22 +55,6 @@ describe("rules of a target folder", () => {
     expect((await listAll(dir)).filter((path) => path.startsWith(".gantry/partial/"))).toEqual([]);
   });
 
-  it("a first run that was ended while it listed is not taken for a finished one", async () => {
-    stage.control.setFaults([{ kind: "stall", route: "**/getSeries", afterBytes: 1 }]);
-    const first = stage.start(["get", "tcia:", "-o", dir]);
-    await until("the listing hangs", () => stage.requests("getSeries").length > 0);
-    first.kill("SIGTERM");
-    expect((await first.ended).code).toBe(143);
-    stage.control.setFaults([]);
-    const resumed = await stage.run(["get", "-o", dir]);
-    expect([resumed.code, resumed.stderr]).toEqual([
-      2,
-      expect.stringContaining("nothing was ever asked for"),
-    ]);
-    expect((await stage.run(["status", dir, "--check"])).code).toBe(3);
-    expect((await stage.run(["get", "tcia:", "-o", dir])).code).toBe(0);
-  });
-
   it("a run's record that a power cut filled with zeros keeps nobody out", async () => {
     await stage.get(["tcia:"], { dir });
     for (const path of await listAll(dir))

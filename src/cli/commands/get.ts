@@ -297,13 +297,14 @@ async function writePlan(
   planned: Extract<RunEvent, { type: "planned" }>,
   flags: TableFlags,
 ): Promise<void> {
-  const { wanted, fetch, here, unknown, withdrawn, freeBytes, freeInodes, licences } = planned;
+  const { wanted, fetch, here, unknown, withdrawn, dropped, freeBytes, freeInodes, licences } = planned;
   async function* rows(): AsyncIterable<Row> {
     yield { what: "wanted", ...wanted };
     yield { what: "to fetch", ...fetch };
     yield { what: "here already", ...here };
     yield { what: "not shown by the archive", items: unknown, files: null, bytes: null };
     yield { what: "withdrawn", items: withdrawn, files: null, bytes: null };
+    yield { what: "dropped", items: dropped, files: null, bytes: null };
     yield { what: "free on the disk", items: null, files: freeInodes, bytes: freeBytes };
   }
   await writeTable(io, { columns: ["what", "items", "files", "bytes"], rows: rows() }, flags);

@@ -53,11 +53,13 @@ export function isBad(status: FolderStatus): boolean {
   const { run } = status;
   if (run?.stalled) return true;
   if (run !== null && run.exit === null && run.alive !== false) return false;
-  return (run !== null && run.exit !== 0) || status.missing > 0 || status.damaged > 0;
+  const { missing, damaged, asking } = status;
+  return (run !== null && run.exit !== 0) || missing + damaged + asking.length > 0;
 }
 
-function stateOf({ run, missing, damaged }: FolderStatus): string {
-  if (run === null || run.exit === 0) return missing + damaged === 0 ? "complete" : "incomplete";
+function stateOf({ run, missing, damaged, asking }: FolderStatus): string {
+  if (run === null || run.exit === 0)
+    return missing + damaged + asking.length === 0 ? "complete" : "incomplete";
   if (run.exit !== null) return run.exit === 130 || run.exit === 143 ? "interrupted" : "failed";
   if (run.alive === false) return "died";
   if (run.stalled) return "stalled";
@@ -75,6 +77,8 @@ const COLUMNS = [
   "missing",
   "damaged",
   "withdrawn",
+  "dropped",
+  "askingRequests",
   "run",
   "host",
   "pid",
@@ -102,6 +106,8 @@ async function* rowOf(status: FolderStatus): AsyncIterable<Row> {
     missing: status.missing,
     damaged: status.damaged,
     withdrawn: status.withdrawn,
+    dropped: status.dropped,
+    askingRequests: status.asking.length,
     run: run?.run ?? null,
     host: run?.host ?? null,
     pid: run?.pid ?? null,
@@ -134,6 +140,7 @@ function blockOf(status: FolderStatus): string[] {
   const lines = [
     `${shown(status.dir)}: ${stateOf(status)}`,
     ...status.requests.map((request) => `  asked for  ${shown(request)}`),
+    ...status.asking.map((request) => `  asking     ${shown(request)}: asked for, not yet listed`),
     `  stored     ${counted(done.items, "item")} of ${counted(expected.items, "item")}, ${counted(done.files, "file")}, ${sized(done.bytes)} of ${sized(expected.bytes)}`,
   ];
   const lives = run !== null && run.exit === null && run.alive !== false;
@@ -142,6 +149,7 @@ function blockOf(status: FolderStatus): string[] {
   if (status.damaged > 0) lines.push(`  damaged    ${counted(status.damaged, "item")}`);
   if (status.withdrawn > 0)
     lines.push(`  withdrawn  ${counted(status.withdrawn, "item")}: here, and no longer in the archive`);
+  if (status.dropped > 0) lines.push(`  dropped    ${counted(status.dropped, "item")}: never fetched again`);
   if (run !== null) {
     const where = `process ${run.pid} on ${shown(run.host)}${run.detached ? ", detached" : ""}`;
     lines.push(
@@ -159,7 +167,8 @@ function blockOf(status: FolderStatus): string[] {
   }
   const dir = shellWord(status.dir);
   if (lives) lines.push(`  to end it  gantry stop ${dir}`);
-  else if (status.missing + status.damaged > 0) lines.push(`  to go on   gantry get -o ${dir}`);
+  else if (status.missing + status.damaged + status.asking.length > 0)
+    lines.push(`  to go on   gantry get -o ${dir}`);
   else lines.push(`  to prove   gantry verify ${dir}`);
   return lines;
 }

@@ -83,6 +83,8 @@ export function createTale(): Tale {
           `${counted(summary.withdrawn, noun)} ${summary.withdrawn === 1 && noun !== "series" ? "is" : "are"} no longer in the archive; what is here stays.`,
         );
       }
+      if (summary.dropped > 0)
+        lines.push(`Left out, because dropped from this folder: ${counted(summary.dropped, noun)}.`);
       if (summary.disputed > 0) {
         lines.push(
           `Disputed: ${counted(summary.disputed, noun)}. Every digest is right, but the archive contradicts itself:`,
