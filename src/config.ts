@@ -75,21 +75,20 @@ export function configPath(environment: Environment): string {
 }
 
 /** All archives by name, the user's over the site's over the built-in ones. Throws `usage` for a file that can't be used. */
-export function readArchives(environment: Environment): ReadonlyMap<string, ArchiveConfig> {
+export function readArchives(
+  environment: Environment,
+  /** True: a file that GANTRY_CONFIG names need not be there yet. */
+  options: { mayBeMissing?: boolean } = {},
+): ReadonlyMap<string, ArchiveConfig> {
   const archives = new Map(BUILT_IN.map((archive) => [archive.name, archive]));
   for (const path of [SITE_FILE, configPath(environment)]) {
     const text = readText(path);
-    if (text === null && path === environment.GANTRY_CONFIG) {
+    if (text === null && path === environment.GANTRY_CONFIG && !options.mayBeMissing) {
       throw new RunError("usage", `GANTRY_CONFIG names ${path}, which does not exist`);
     }
     for (const archive of parseConfig(text ?? "", path)) archives.set(archive.name, archive);
   }
   return archives;
-}
-
-/** The archive that gantry itself knows by this name. */
-export function builtInArchive(name: string): ArchiveConfig | undefined {
-  return BUILT_IN.find((archive) => archive.name === name);
 }
 
 /** Throws `usage` for a name that no address could begin with. */

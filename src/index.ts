@@ -6,14 +6,24 @@
  * whose reason should be a `RunError` `interrupted` or `terminated`.
  */
 import { extname } from "node:path";
-import { readSecrets } from "./accounts/secrets.ts";
-import { type ArchiveConfig, type Environment, LATER_ARCHIVES, LINKS, readArchives } from "./config.ts";
+import {
+  type Credentials,
+  credentialsPath,
+  readCredentials,
+  writeCredentials,
+} from "./accounts/credentials.ts";
+import { type Account, environmentPrefix, readAccount, type Secrets } from "./accounts/secrets.ts";
+import { accountKindOf, findArchive, openSource } from "./archives.ts";
+import { type ArchiveConfig, configPath, type Environment, LINKS, readArchives } from "./config.ts";
+import { checkFolder } from "./doctor/folder.ts";
+import { checkRoad } from "./doctor/road.ts";
 import { RunError } from "./errors.ts";
 import { type Context, type Log, systemClock } from "./lib/context.ts";
 import { createRateLimiter } from "./lib/limiter.ts";
 import { createRedactor, type Redactor } from "./lib/redact.ts";
 import { RetryLoop } from "./lib/retry.ts";
 import { nearMatches, parseTarget } from "./model/address.ts";
+import { type Finding, failed, fine } from "./model/finding.ts";
 import type { Item, Row } from "./model/item.ts";
 import { type Filters, NO_FILTERS } from "./model/query.ts";
 import type { Request } from "./model/selection.ts";
@@ -31,14 +41,15 @@ import { checkField, levelTotals, tagRows, valuesOf } from "./pipeline/questions
 import { resolveQueries } from "./pipeline/select.ts";
 import { type VerifyRun, verify as verifyFolder } from "./pipeline/verify.ts";
 import { createFolderSink } from "./sinks/folder.ts";
-import { SOURCE_KINDS } from "./sources/index.ts";
-import type { Source, SourceContext, SourceKind } from "./sources/source.ts";
+import type { AccountKind, Source, SourceContext } from "./sources/source.ts";
 import { saveSelection } from "./state/selections.ts";
 import { temporaryFolder } from "./state/state-folder.ts";
 import { createHttp, type Http } from "./transports/http.ts";
-import { openReplyCache, type ReplyCache } from "./transports/reply-cache.ts";
+import { openReplyCache } from "./transports/reply-cache.ts";
 import { VERSION } from "./version.ts";
 
+export type { Account, Secrets } from "./accounts/secrets.ts";
+export { type AddedArchive, addArchive, type RemovedArchive, removeArchive } from "./archives.ts";
 export { checkSums, type SumsResult, writeSums } from "./checksums/sums.ts";
 export type { ArchiveConfig } from "./config.ts";
 export { ERROR_TABLE, type ErrorCode, RunError } from "./errors.ts";
@@ -48,6 +59,7 @@ export { makeFolder } from "./lib/durable-file.ts";
 export { parseDuration, parseRate } from "./lib/limiter.ts";
 export { createRedactor, type Redactor } from "./lib/redact.ts";
 export { nearMatches } from "./model/address.ts";
+export type { Finding } from "./model/finding.ts";
 export type { Item, Row, Value } from "./model/item.ts";
 export { DATE_FILTERS, type Filters, NO_FILTERS, type Query, WORD_FILTERS } from "./model/query.ts";
 export { displayName } from "./model/safe-path.ts";
@@ -66,7 +78,7 @@ export { type Logbook, openLogbook } from "./pipeline/logbook.ts";
 export { createNotifier } from "./pipeline/notify.ts";
 export { type FolderStatus, readStatus, stopRun } from "./pipeline/status.ts";
 export type { VerifyRun } from "./pipeline/verify.ts";
-export type { Citation } from "./sources/source.ts";
+export type { AccountKind, Citation } from "./sources/source.ts";
 export { VERSION } from "./version.ts";
 
 export interface OpenOptions {
@@ -93,6 +105,8 @@ export interface OpenOptions {
   readonly refresh?: boolean;
   /** For a selection `-`. Default: the process's standard input. */
   readonly stdin?: () => AsyncIterable<Uint8Array>;
+  /** Accounts to use instead of the configured ones, by archive. */
+  readonly secrets?: Readonly<Record<string, Secrets>>;
 }
 
 /** Rows as they come, with the names of their columns; each row has an `address` that can be pasted back. */
@@ -139,6 +153,12 @@ export interface Gantry {
    */
   drop(words: readonly string[], options: DropOptions): Promise<DropSummary>;
   archives(): readonly ArchiveConfig[];
+  /** Who an archive is asked as; null: nobody. Throws `usage`, `access-login` for an account that can't be used. */
+  account(archive: string): Account | null;
+  /** Whether the archive answers to its account, step by step, ending after a finding that is `failed`. */
+  check(archive: string): AsyncIterable<Finding>;
+  /** Ends the session of the account's ready token at the archive. False: there is none that could be ended. */
+  logOut(archive: string): Promise<boolean>;
   /** Ends every connection. */
   close(): Promise<void>;
 }
@@ -189,7 +209,14 @@ export async function open(options: OpenOptions = {}): Promise<Gantry> {
   const source = (name: string): Promise<Source> => {
     const known = sources.get(name);
     if (known) return known;
-    const opened = openSource(name, archives, environment, openHttp, redactor, replies);
+    const open = async (): Promise<Source> =>
+      openSource(
+        name === LINKS.name ? LINKS : findArchive(name, archives),
+        environment,
+        { http: openHttp, replies, redactor },
+        options.secrets?.[name],
+      );
+    const opened = open();
     opened.catch(() => sources.delete(name));
     sources.set(name, opened);
     return opened;
@@ -208,7 +235,7 @@ export async function open(options: OpenOptions = {}): Promise<Gantry> {
   };
   const temporary = temporaryFolder();
   const sourceContext = { ...context, retry: new RetryLoop(retry, context), temporary: temporary.folder };
-  return new OpenGantry(run, archives, sourceContext, async () => {
+  return new OpenGantry(run, archives, environment, sourceContext, async () => {
     await temporary.remove();
     for (const each of sources.values()) await (await each).close();
     await http?.close();
@@ -247,15 +274,18 @@ class OpenGantry implements Gantry {
   readonly #run: RunEnvironment;
   readonly #archives: ReadonlyMap<string, ArchiveConfig>;
   readonly #context: SourceContext;
+  readonly #environment: Environment;
   readonly #close: () => Promise<void>;
 
   constructor(
     run: RunEnvironment,
     archives: ReadonlyMap<string, ArchiveConfig>,
+    environment: Environment,
     context: SourceContext,
     close: () => Promise<void>,
   ) {
     this.#run = run;
+    this.#environment = environment;
     this.#archives = archives;
     this.#context = context;
     this.#close = close;
@@ -348,6 +378,28 @@ class OpenGantry implements Gantry {
     return drop(words, options, { context: this.#run.context, source: this.#run.source });
   }
 
+  account(archive: string): Account | null {
+    return readAccount(findArchive(archive, this.#archives), this.#environment);
+  }
+
+  async *check(archive: string): AsyncIterable<Finding> {
+    findArchive(archive, this.#archives);
+    let source: Source;
+    try {
+      source = await this.#run.source(archive);
+    } catch (error) {
+      if (!(error instanceof RunError)) throw error;
+      yield failed("account", error);
+      return;
+    }
+    if (source.diagnose) yield* source.diagnose(this.#context);
+  }
+
+  async logOut(archive: string): Promise<boolean> {
+    const source = await this.#run.source(archive);
+    return (await source.logOut?.(this.#context)) ?? false;
+  }
+
   archives(): readonly ArchiveConfig[] {
     return [...this.#archives.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   }
@@ -419,70 +471,210 @@ class OpenGantry implements Gantry {
   }
 }
 
-async function openSource(
-  name: string,
-  archives: ReadonlyMap<string, ArchiveConfig>,
-  environment: Environment,
-  http: () => Http,
-  redactor: Redactor,
-  replies: ReplyCache | null,
-): Promise<Source> {
-  const config = name === LINKS.name ? LINKS : archives.get(name);
-  if (!config) {
-    const later = LATER_ARCHIVES[name];
-    const near = nearMatches(name, archives.keys());
-    throw new RunError(
-      "usage",
-      later
-        ? `${later} (${name}:) is served by a later version`
-        : `there is no archive named ${JSON.stringify(name)}`,
-      {
-        hint:
-          near.length > 0
-            ? `did you mean ${near.map((each) => `${each}:`).join(" or ")}?`
-            : `configured are ${[...archives.keys()].map((each) => `${each}:`).join(" ")}; a file of that name is ./${name}:…`,
-      },
-    );
-  }
-  const load = SOURCE_KINDS[config.kind];
-  if (!load) {
-    throw new RunError(
-      "usage",
-      `the archive ${name} is of the kind ${JSON.stringify(config.kind)}, which this version does not know`,
-      {
-        hint: `kinds are ${Object.keys(SOURCE_KINDS).join(", ")}`,
-      },
-    );
-  }
-  const secrets = readSecrets(config, environment);
-  for (const secret of [secrets.password, secrets.token, secrets.apiKey]) if (secret) redactor.add(secret);
-  const kind = await load();
-  checkSettings(config, kind);
-  const { url, settings } = config;
-  return kind.create({ archive: name, url, settings, http: http(), replies, redactor, secrets });
+export interface AccountOptions {
+  /** Default: the process's. */
+  readonly environment?: Environment;
+  readonly signal?: AbortSignal;
+  readonly log?: Log;
 }
 
-/** Throws `usage` for a setting that the archive's kind does not have, or a value that it does not take. */
-function checkSettings({ name, settings }: ArchiveConfig, kind: SourceKind): void {
-  const known = kind.settings ?? {};
-  for (const [setting, value] of Object.entries(settings)) {
-    const rule = known[setting];
-    if (!rule) {
-      const names = ["url", ...Object.keys(known)].join(", ");
-      throw new RunError(
-        "usage",
-        `the archive ${name} has the setting ${JSON.stringify(setting)}, which ${kind.title} does not know`,
-        {
-          hint: `settings are ${names}`,
-        },
-      );
+/** How users are known to a configured archive; null: it knows none. Throws `usage`. */
+export async function readAccountKind(
+  archive: string,
+  options: AccountOptions = {},
+): Promise<AccountKind | null> {
+  return accountKindOf(findArchive(archive, readArchives(options.environment ?? process.env)));
+}
+
+export interface LoggedIn {
+  /** The credential file. */
+  readonly path: string;
+  /** What the archive answered; empty when it was not asked. */
+  readonly findings: readonly Finding[];
+  /** Variables of the environment that go before what is stored now. */
+  readonly overridden: readonly string[];
+}
+
+/**
+ * Stores an account in the credential file, for the archive's present origin; the archive is asked first, unless
+ * `check` is false. Throws what the archive answered, `usage`, `disk-…`; nothing is stored then.
+ */
+export async function logIn(
+  archive: string,
+  secrets: Secrets,
+  options: AccountOptions & { check?: boolean } = {},
+): Promise<LoggedIn> {
+  const { environment = process.env, check = true, ...rest } = options;
+  const { url } = findArchive(archive, readArchives(environment));
+  const path = credentialsPath(environment);
+  // A file that can't be used is told before anybody is asked.
+  readCredentials(path);
+  const findings: Finding[] = [];
+  if (check) {
+    const gantry = await open({ environment, ...rest, retries: 1, secrets: { [archive]: secrets } });
+    try {
+      for await (const finding of gantry.check(archive)) {
+        if (finding.error) throw finding.error;
+        findings.push(finding);
+      }
+    } finally {
+      await gantry.close();
     }
-    if (rule.values && !rule.values.includes(value)) {
-      throw new RunError(
-        "usage",
-        `the archive ${name}: ${setting} = ${JSON.stringify(value)} is none of ${rule.values.join(", ")}`,
-      );
+  }
+  const credentials: Credentials = { origin: new URL(url).origin, ...secrets };
+  await writeCredentials(path, archive, credentials);
+  const prefix = environmentPrefix(archive);
+  const names = ["USER", "PASSWORD", "TOKEN", "API_KEY"].map((end) => `${prefix}${end}`);
+  return { path, findings, overridden: names.filter((name) => environment[name]) };
+}
+
+/**
+ * Forgets a stored account. Where it is a ready token of the archive's present origin, its session is ended there,
+ * too, as far as the archive can be reached. Throws `usage`, `disk-…`.
+ */
+export async function logOut(
+  archive: string,
+  options: AccountOptions = {},
+): Promise<{ readonly path: string; readonly removed: boolean; readonly ended: boolean }> {
+  const { environment = process.env, ...rest } = options;
+  const path = credentialsPath(environment);
+  const stored = readCredentials(path).get(archive);
+  const archives = readArchives(environment);
+  // Of an archive that is not configured any more the entry can still go.
+  if (stored === undefined) findArchive(archive, archives);
+  const url = archives.get(archive)?.url;
+  let ended = false;
+  if (stored?.token !== undefined && url !== undefined && new URL(url).origin === stored.origin) {
+    const gantry = await open({
+      environment,
+      ...rest,
+      retries: 0,
+      secrets: { [archive]: { token: stored.token } },
+    });
+    try {
+      ended = await gantry.logOut(archive);
+    } catch (error) {
+      if (!(error instanceof RunError) || error.exit >= 130) throw error;
+    } finally {
+      await gantry.close();
     }
+  }
+  return { path, removed: await writeCredentials(path, archive, null), ended };
+}
+
+/**
+ * Looks for what is in the way: of an archive (its name), of a folder (any other word), or, without a word, of this
+ * machine, the present folder and every archive. Of each the findings come in order and end with the first that
+ * failed. Throws `usage` for a word that is neither, and when the signal is aborted.
+ */
+export async function* diagnose(
+  word: string | null,
+  options: AccountOptions = {},
+): AsyncGenerator<Finding & { readonly subject: string }> {
+  const { environment = process.env } = options;
+  const about = async function* (subject: string, findings: AsyncIterable<Finding>) {
+    for await (const finding of findings) yield { subject, ...finding };
+  };
+  let archives: ReadonlyMap<string, ArchiveConfig> | null = null;
+  let broken = false;
+  for await (const finding of about(
+    "gantry",
+    checkProgram(environment, (found) => (archives = found)),
+  )) {
+    broken ||= finding.result === "failed";
+    yield finding;
+  }
+  if (broken || archives === null) return;
+  const known: ReadonlyMap<string, ArchiveConfig> = archives;
+  const name = word?.replace(/:.*$/su, "") ?? "";
+  const isArchive = word !== null && (known.has(name) || (/:$/u.test(word) && !word.includes("/")));
+  if (word === null || !isArchive) {
+    if (word !== null && /^[a-z][a-z0-9-]+$/u.test(word) && !(await isThere(word))) {
+      const near = nearMatches(word, known.keys());
+      throw new RunError("usage", `there is no archive and no folder ${JSON.stringify(word)}`, {
+        hint:
+          near.length > 0
+            ? `did you mean ${near.join(" or ")}?`
+            : `archives are ${[...known.keys()].join(", ")}; a folder that is not there yet is ./${word}`,
+      });
+    }
+    yield* about("folder", checkFolder(word ?? "."));
+    if (word !== null) return;
+  }
+  const names = word === null ? [...known.keys()].sort() : [findArchive(name, known).name];
+  for (const each of names) yield* about(each, checkArchive(each, findArchive(each, known), options));
+}
+
+const isThere = async (path: string): Promise<boolean> => {
+  const { stat } = await import("node:fs/promises");
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+};
+
+/** The road to an archive, then what it answers to its account. */
+async function* checkArchive(
+  name: string,
+  { url }: ArchiveConfig,
+  options: AccountOptions,
+): AsyncGenerator<Finding> {
+  const { environment = process.env } = options;
+  const context: Context = {
+    signal: options.signal ?? new AbortController().signal,
+    clock: systemClock,
+    random: Math.random,
+    log: options.log ?? (() => undefined),
+  };
+  let http: Http | null = null;
+  const openHttp = (): Http => {
+    http ??= createHttp({
+      userAgent: `gantry/${VERSION}`,
+      connections: 1,
+      stallTimeoutMs: 20_000,
+      environment,
+    });
+    return http;
+  };
+  try {
+    for await (const finding of checkRoad(new URL(url), { environment, http: openHttp, context })) {
+      yield finding;
+      if (finding.result === "failed") return;
+    }
+  } finally {
+    await (http as Http | null)?.close();
+  }
+  const gantry = await open({ ...options, environment, retries: 0 });
+  try {
+    yield* gantry.check(name);
+  } finally {
+    await gantry.close();
+  }
+}
+
+/** The program itself: what runs it, and its configuration. */
+async function* checkProgram(
+  environment: Environment,
+  found: (archives: ReadonlyMap<string, ArchiveConfig>) => void,
+): AsyncGenerator<Finding> {
+  const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
+  if (major < 20 || (major === 20 && minor < 19)) {
+    const old = `gantry needs Node 20.19 or newer, and this is ${process.versions.node}`;
+    yield failed("node", new RunError("usage", old, { hint: "install a newer Node" }));
+    return;
+  }
+  yield fine("node", process.versions.node);
+  try {
+    const archives = readArchives(environment);
+    const stored = readCredentials(credentialsPath(environment)).size;
+    yield fine(
+      "configuration",
+      `${configPath(environment)}: ${archives.size} archives, ${stored} of them with stored credentials`,
+    );
+    found(archives);
+  } catch (error) {
+    if (!(error instanceof RunError)) throw error;
+    yield failed("configuration", error);
   }
 }
 

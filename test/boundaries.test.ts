@@ -71,6 +71,8 @@ function allowed({ from, form }: Import): readonly string[] | null {
       "config.ts",
       "version.ts",
       "accounts/",
+      "archives.ts",
+      "doctor/",
       "state/",
       "checksums/",
       "transports/",
@@ -85,6 +87,10 @@ function allowed({ from, form }: Import): readonly string[] | null {
       return [];
     case "config.ts":
       return base;
+    case "archives.ts":
+      return [...base, "config.ts", "accounts/", "sources/", "transports/"];
+    case "doctor":
+      return [...base, "transports/", "doctor/"];
     case "accounts":
       return [...base, "config.ts", "accounts/"];
     case "model":

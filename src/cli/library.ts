@@ -7,6 +7,7 @@ import type * as gantry from "../index.ts";
 export type {
   DropFound,
   Filters,
+  Finding,
   FolderStatus,
   Gantry,
   Listing,
@@ -39,6 +40,12 @@ export type Library = Pick<
   | "createRedactor"
   | "parseRate"
   | "parseDuration"
+  | "addArchive"
+  | "removeArchive"
+  | "readAccountKind"
+  | "logIn"
+  | "logOut"
+  | "diagnose"
 >;
 
 export const loadLibrary = (): Promise<Library> => import("../index.ts");

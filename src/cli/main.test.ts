@@ -100,7 +100,16 @@ function fakeLibrary(answers: {
           note("get", ...args);
           return run();
         },
-        archives: () => [{ name: "tcia", kind: "nbia", url: "https://archive.example" }],
+        archives: () => [
+          {
+            name: "tcia",
+            kind: "nbia",
+            url: "https://archive.example",
+            settings: { api: "v4" },
+            from: "built-in",
+          },
+        ],
+        account: () => ({ what: "user demo", from: "environment" }),
         close: async () => note("close"),
       };
     },
@@ -218,6 +227,9 @@ describe("the commands that list", () => {
       name: "tcia",
       kind: "nbia",
       url: "https://archive.example",
+      settings: "api=v4",
+      account: "user demo (environment)",
+      from: "built-in",
       address: "tcia:",
     });
   });

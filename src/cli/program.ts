@@ -71,9 +71,27 @@ export const COMMANDS: readonly Entry[] = [
   },
   {
     name: "archives",
-    summary: "list the archives that addresses can name",
+    summary: "list, add, remove and test the archives that addresses can name",
     group: MORE,
     load: () => import("./commands/archives.ts"),
+  },
+  {
+    name: "login",
+    summary: "store an account of an archive",
+    group: MORE,
+    load: () => import("./commands/login.ts"),
+  },
+  {
+    name: "logout",
+    summary: "forget an account of an archive",
+    group: MORE,
+    load: () => import("./commands/logout.ts"),
+  },
+  {
+    name: "doctor",
+    summary: "find out what is in the way of an archive or a folder",
+    group: MORE,
+    load: () => import("./commands/doctor.ts"),
   },
   {
     name: "sandbox",

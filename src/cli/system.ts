@@ -5,6 +5,7 @@ import { chmod, mkdir, mkdtemp, open, readdir, readFile, rm, stat, writeFile } f
 import { constants, tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { createInterface } from "node:readline";
+import { Writable } from "node:stream";
 import type { Signal } from "./io.ts";
 
 export interface Child {
@@ -44,6 +45,8 @@ export interface System {
   ): Promise<{ readonly pid: number; readonly ended: Promise<number>; forget(): void }>;
   /** One line from the terminal, without its end; null at the end of input. */
   ask(question: string): Promise<string | null>;
+  /** The same without showing what is typed; null as well at Ctrl-C. */
+  askSecret(question: string): Promise<string | null>;
 }
 
 export const system: System = {
@@ -138,6 +141,22 @@ export const system: System = {
     } finally {
       await file.close();
     }
+  },
+  askSecret(question) {
+    // A line editor that draws nowhere: raw mode, so that the terminal itself echoes nothing either.
+    const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
+    process.stderr.write(question);
+    const lines = createInterface({ input: process.stdin, output: nowhere, terminal: true, historySize: 0 });
+    return new Promise((resolve) => {
+      lines.on("close", () => {
+        process.stderr.write("\n");
+        resolve(null);
+      });
+      lines.question("", (answer) => {
+        resolve(answer);
+        lines.close();
+      });
+    });
   },
   ask(question) {
     const lines = createInterface({ input: process.stdin, output: process.stderr });

@@ -262,8 +262,16 @@ const CODES: Readonly<Record<string, readonly [ErrorCode, string]>> = {
 const CERTIFICATE_CODES =
   /CERT|SELF_SIGNED|^UNABLE_TO_|^INVALID_(CA|PURPOSE)$|^PATH_LENGTH_EXCEEDED$|^HOSTNAME_MISMATCH$|^UND_ERR_PRX_TLS$/u;
 
-/** `proxy`: while no answer has come yet, the one that the request goes through. */
-function networkError(error: unknown, url: URL, context: Context, proxy: ProxyFor | null = null): Error {
+/**
+ * The RunError for what a socket or undici threw, else the signal's reason. Its message begins with the host.
+ * `proxy`: while no answer has come yet, the one that the request goes through.
+ */
+export function networkError(
+  error: unknown,
+  url: URL,
+  context: Context,
+  proxy: ProxyFor | null = null,
+): Error {
   if (error instanceof RunError) return error;
   if (context.signal.aborted)
     return context.signal.reason instanceof Error

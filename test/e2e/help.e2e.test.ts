@@ -15,9 +15,13 @@ beforeAll(async () => {
 /** Lines that need another state of the folder than the one before them left. */
 const BEFORE: Readonly<Record<string, string>> = {
   "gantry verify --sums MD5SUMS": "md5sum cart.tcia > MD5SUMS",
+  "gantry login tcia --user demo --password-file secret.txt": "echo demo > secret.txt",
 };
 /** What a line ends with where that is not 0. */
-const ENDS_WITH: Readonly<Record<string, number>> = {};
+const ENDS_WITH: Readonly<Record<string, number>> = {
+  // There is no terminal to ask.
+  "gantry login tcia": 2,
+};
 /** Lines that run until Ctrl-C, and what they have written when they are ready for it. */
 const UNTIL: Readonly<Record<string, string>> = { "gantry sandbox": "Ctrl-C stops it." };
 
