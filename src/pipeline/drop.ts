@@ -44,6 +44,8 @@ export interface DropOptions {
   readonly dryRun?: boolean;
   /** Asked before anything is written. False: nothing happens. Default: yes. */
   readonly confirm?: (found: DropFound) => Promise<boolean>;
+  /** Told what is worth knowing and no failure, e.g. that another host's run is waited for. */
+  readonly warn?: (sentence: string) => void;
 }
 
 export interface DropFound {
@@ -106,7 +108,7 @@ async function dropNow(
     run,
     clock: context.clock,
     detached: false,
-    onWait: (sentence) => context.log("warn", sentence),
+    onWait: options.warn ?? ((sentence) => context.log("warn", sentence)),
     signal: context.signal,
   });
   let exit = 0;

@@ -343,6 +343,15 @@ class GetRun {
 
   async #readTyped(): Promise<Ask | null> {
     if (this.#words.length === 0) {
+      if (this.#options.replace) {
+        throw new RunError(
+          "usage",
+          "--replace puts a new request in the place of all earlier ones, and none was named",
+          {
+            hint: "name the address, too",
+          },
+        );
+      }
       const [filter] = filterNames(this.#options.filters);
       if (filter === undefined) return null;
       throw new RunError("usage", `--${filter} narrows an address, and none was given`, {

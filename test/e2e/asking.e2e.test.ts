@@ -86,6 +86,8 @@ describe("a get that ends while it lists", () => {
     expect((await stage.get([], { dir })).summary.exit).toBe(0);
     expect(await asking(dir)).toEqual([]);
     expect((await stage.get([], { dir })).summary).toMatchObject({ exit: 0, here: { items: 2 } });
+    const nothing = await stage.run(["get", "-o", dir, "--replace"]);
+    expect([nothing.code, nothing.stderr]).toEqual([2, expect.stringContaining("--replace")]);
   });
 
   it("the same again, typed, leaves nothing to go on with; nor does what can't be had", async () => {

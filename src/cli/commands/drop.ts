@@ -42,6 +42,7 @@ export const command = defineCommand<Flags>({
         dir,
         filters: readFilters(flags),
         dryRun: flags.dryRun === true,
+        warn: (sentence) => say(io, `warning: ${shown(sentence)}`),
         ...(flags.yes ? {} : { confirm: (found) => ask(found, running) }),
       });
       if (flags.dryRun) {
