@@ -55,11 +55,17 @@ async function* check(target: string): AsyncGenerator<Finding> {
   yield fileSystem(facts.type);
   // bavail is what an ordinary user may take; some network file systems count no inodes.
   const freeBytes = facts.bavail * facts.bsize;
-  if (freeBytes === 0) throw new RunError("disk-full", `${folder}: the disk is full`);
+  if (facts.blocks > 0 && freeBytes === 0) throw new RunError("disk-full", `${folder}: the disk is full`);
   const freeWords = `${(freeBytes / 1e9).toFixed(freeBytes < 1e10 ? 2 : 0)} GB free`;
-  yield freeBytes < LITTLE_BYTES
-    ? warning("free space", freeWords, "a collection has many GB; `gantry get --dry-run` says what is needed")
-    : fine("free space", freeWords);
+  if (facts.blocks === 0) yield fine("free space", "not counted by this file system");
+  else
+    yield freeBytes < LITTLE_BYTES
+      ? warning(
+          "free space",
+          freeWords,
+          "a collection has many GB; `gantry get --dry-run` says what is needed",
+        )
+      : fine("free space", freeWords);
   if (facts.files === 0) yield fine("inodes", "not counted by this file system");
   else if (facts.ffree === 0)
     throw new RunError("disk-inodes", `${folder}: the file system has no free inode`);

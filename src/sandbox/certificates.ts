@@ -22,8 +22,16 @@ const SERVER_NAME = [{ name: "commonName", value: "localhost" }];
 const DNS_NAME = 2;
 const IP_ADDRESS = 7;
 
+/** A server certificate that is not as it should be, for tests of clients. */
+export interface FaultyCertificate {
+  /** The only host name that it is for. */
+  readonly host?: string;
+  /** When it ended. */
+  readonly until?: Date;
+}
+
 /** A new authority and a server certificate by it; about a third of a second of work. */
-export async function issueCertificates(): Promise<Certificates> {
+export async function issueCertificates(faulty: FaultyCertificate = {}): Promise<Certificates> {
   const [ca, server] = await Promise.all([newKeys(), newKeys()]);
   const caCertificate = sign({
     subject: CA_NAME,
@@ -44,13 +52,17 @@ export async function issueCertificates(): Promise<Certificates> {
       { name: "extKeyUsage", serverAuth: true },
       {
         name: "subjectAltName",
-        altNames: [
-          { type: DNS_NAME, value: "localhost" },
-          { type: IP_ADDRESS, ip: "127.0.0.1" },
-          { type: IP_ADDRESS, ip: "::1" },
-        ],
+        altNames:
+          faulty.host !== undefined
+            ? [{ type: DNS_NAME, value: faulty.host }]
+            : [
+                { type: DNS_NAME, value: "localhost" },
+                { type: IP_ADDRESS, ip: "127.0.0.1" },
+                { type: IP_ADDRESS, ip: "::1" },
+              ],
       },
     ],
+    ...(faulty.until ? { until: faulty.until } : {}),
   });
   return { caCertificate, certificate, key: forge.pki.privateKeyToPem(server.privateKey) };
 }
@@ -72,15 +84,16 @@ interface Wanted {
   readonly publicKey: forge.pki.rsa.PublicKey;
   readonly signer: forge.pki.rsa.KeyPair;
   readonly extensions: readonly object[];
+  readonly until?: Date;
 }
 
-function sign({ subject, publicKey, signer, extensions }: Wanted): string {
+function sign({ subject, publicKey, signer, extensions, until }: Wanted): string {
   const certificate = forge.pki.createCertificate();
   certificate.publicKey = publicKey;
   // A serial number is positive: the first byte keeps the sign bit clear.
   certificate.serialNumber = `01${randomBytes(15).toString("hex")}`;
-  certificate.validity.notBefore = new Date(Date.now() - DAY_MS);
-  certificate.validity.notAfter = new Date(Date.now() + LIFE_DAYS * DAY_MS);
+  certificate.validity.notBefore = new Date((until?.getTime() ?? Date.now()) - DAY_MS);
+  certificate.validity.notAfter = until ?? new Date(Date.now() + LIFE_DAYS * DAY_MS);
   certificate.setSubject(subject);
   certificate.setIssuer(CA_NAME);
   // Python 3.13 and others that hold to RFC 5280 want both identifiers.
