@@ -20,20 +20,23 @@ export interface ArchiveConfig {
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
+/** Collection manager of TCIA's pages (kirbyju/tcia_utils wordpress.py); NLST has its page among them. */
+const PAGES = { pages: "https://cancerimagingarchive.net/api" };
+
 /** Hosts: CBIIT/NBIA-TCIA nbia-api.yaml (2025-11-22); NLST has a server of its own (kirbyju/tcia_utils#21). */
 const BUILT_IN: readonly ArchiveConfig[] = [
   {
     name: "tcia",
     kind: "nbia",
     url: "https://nbia.cancerimagingarchive.net/nbia-api",
-    settings: {},
+    settings: PAGES,
     from: "built-in",
   },
   {
     name: "nlst",
     kind: "nbia",
     url: "https://nlst.cancerimagingarchive.net/nbia-api",
-    settings: {},
+    settings: PAGES,
     from: "built-in",
   },
 ];

@@ -37,6 +37,7 @@ import {
   readLevel,
   summaryOfLevel,
 } from "./pipeline/levels.ts";
+import { listOffers } from "./pipeline/offers.ts";
 import { checkField, levelTotals, tagRows, valuesOf } from "./pipeline/questions.ts";
 import { resolveQueries } from "./pipeline/select.ts";
 import { type VerifyRun, verify as verifyFolder } from "./pipeline/verify.ts";
@@ -143,6 +144,11 @@ export interface Gantry {
   find(words: readonly string[], options: FindOptions): Promise<Listing & { savedTo?: string }>;
   /** The elements of the first image of the first series that the words name, or of one image. */
   tags(words: readonly string[], options?: { warn?: (sentence: string) => void }): Promise<Listing>;
+  /**
+   * What an archive offers beside its items, e.g. on the web pages of its collections, with sizes, licences and the
+   * address to give to `get`. Filters: collection, since, until (of the last update), limit.
+   */
+  downloads(words: readonly string[], options: { filters: Filters }): Promise<Listing>;
   /** The values of a field among what matches, with the number of patients that have each. */
   values(words: readonly string[], field: string, options: { filters: Filters }): Promise<Listing>;
   /** Downloads, proves, resumes. No words: everything that was ever asked for in the folder. */
@@ -345,6 +351,16 @@ class OpenGantry implements Gantry {
       }
     }
     return { columns, rows: rows(), ...summaryOf(source, columns), ...saved };
+  }
+
+  async downloads(words: readonly string[], options: { filters: Filters }): Promise<Listing> {
+    const target = parseTarget(words);
+    if (target.kind !== "archive") {
+      throw new RunError("usage", "downloads are asked of an archive", {
+        hint: "for example: gantry find tcia:COLLECTION --downloads",
+      });
+    }
+    return listOffers(await this.#run.source(target.archive), target.paths, options.filters, this.#context);
   }
 
   async values(words: readonly string[], field: string, options: { filters: Filters }): Promise<Listing> {

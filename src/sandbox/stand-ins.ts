@@ -46,6 +46,8 @@ export interface SandboxArchive {
   readonly name: string;
   readonly kind: string;
   readonly url: string;
+  /** Of its kind (`SourceKind.settings`). */
+  readonly settings?: Readonly<Record<string, string>>;
 }
 
 export interface StandIn {

@@ -10,6 +10,9 @@ export const SOURCE_KINDS: Readonly<Record<string, () => Promise<SourceKind>>> =
       if (api === "v1") return null;
       return api === "v3" ? { by: "api-key" } : { by: "user", guest: "nbia_guest" };
     },
+    settings: {
+      pages: { help: "collection manager behind its web pages, e.g. https://cancerimagingarchive.net/api" },
+    },
     create: (await import("./nbia/index.ts")).createNbiaSource,
   }),
   web: async () => ({

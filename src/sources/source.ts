@@ -128,6 +128,18 @@ export interface Citation {
   readonly doi: string | null;
 }
 
+/** What an archive offers beside its items, e.g. on the web pages of its collections. */
+export interface Offers {
+  readonly columns: readonly string[];
+  /** The few of them that fit a terminal. */
+  readonly summaryColumns: readonly string[];
+  /** With `address` where it can be given to `get`, else null; `DateUpdated` is `yyyy-MM-dd`. */
+  readonly rows: AsyncIterable<Row>;
+}
+
+/** The filters that `Source.downloads` answers; the dates and the limit are applied by the pipeline. */
+export const DOWNLOAD_FILTERS: readonly FilterName[] = ["collection", "since", "until", "limit"];
+
 export interface ListOptions {
   /** False: the columns of a listing are enough. True: everything that layouts and companions need. */
   readonly complete: boolean;
@@ -189,6 +201,12 @@ export interface Source {
 
   /** The items of ready paths (each as an address's segments); what the archive does not show comes as `unknown`. */
   lookup(paths: AsyncIterable<readonly string[]>, context: SourceContext): AsyncIterable<Item>;
+
+  /**
+   * What the archive offers beside its items at a place, or `--collection`, as typed: not `resolve`d. Absent: nothing of
+   * the kind. Throws `usage` when it is not configured, `unknown-name`.
+   */
+  downloads?(query: Query, context: SourceContext): Offers;
 
   /** The bytes, item by item, in the order given. Stops early when the reader does. */
   fetch(items: readonly Item[], options: FetchOptions, context: Context): AsyncIterable<Delivery>;

@@ -117,10 +117,10 @@ export async function startStage(options: SandboxOptions = {}): Promise<Stage> {
   atEnd(() => sandbox.close());
   const home = await temporaryDir();
   const config = join(home, "config.toml");
-  const archives = sandbox.archives.map(
-    ({ name, kind, url }) =>
-      `[archives.${name}]\nkind = ${JSON.stringify(kind)}\nurl = ${JSON.stringify(url)}\n`,
-  );
+  const archives = sandbox.archives.map(({ name, kind, url, settings }) => {
+    const keys = Object.entries({ kind, url, ...settings });
+    return `[archives.${name}]\n${keys.map(([key, value]) => `${key} = ${JSON.stringify(value)}\n`).join("")}`;
+  });
   await writeFile(config, archives.join("\n"));
   const environment: Record<string, string> = {
     ...sandbox.environment,

@@ -1,5 +1,5 @@
 import { CACHE_FLAGS, type CacheFlags, cacheOptions } from "../cache.ts";
-import { defineCommand } from "../command.ts";
+import { defineCommand, UsageError } from "../command.ts";
 import { FILTER_FLAGS, readFilters } from "../filters.ts";
 import { logWarnings, withGantry } from "../open-library.ts";
 import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
@@ -9,6 +9,7 @@ import { say } from "../render/writer.ts";
 interface Flags extends TableFlags, CacheFlags {
   readonly level?: string;
   readonly count?: boolean;
+  readonly downloads?: boolean;
   readonly save?: string;
   readonly skipBad?: boolean;
 }
@@ -22,6 +23,10 @@ export const command = defineCommand<Flags>({
       help: "rows of another level: the patients, studies, images … of what matches",
     },
     { flags: "--count", help: "one row: how many there are of each level, images and bytes" },
+    {
+      flags: "--downloads",
+      help: "instead of items, what the pages of collections offer: packages, manifests, tables, with sizes and licences",
+    },
     { flags: "--save <file>", help: "write the selection to a file (.jsonl) that `get` takes" },
     { flags: "--skip-bad", help: "go on when a line of a selection can't be read" },
     ...TABLE_FLAGS,
@@ -33,12 +38,21 @@ export const command = defineCommand<Flags>({
     ["gantry find tcia: --body-part CHEST --since 2024-01-01 --save new.jsonl", "save a selection for `get`"],
     ["gantry find tcia:LCTSC --level patient --modality RTSTRUCT", "the patients who have contours"],
     ["gantry find tcia:LCTSC --count", "how much it is"],
+    [
+      "gantry find tcia:LCTSC --downloads",
+      "what the collection's page offers, each with an address for `get`",
+    ],
     ["gantry find cart.tcia --format json", "what a manifest from the website holds"],
   ],
   run: ({ words, flags }, running) =>
     withGantry(
       running,
       async (gantry) => {
+        if (flags.downloads) {
+          checkAlone(flags);
+          await writeTable(running.io, await gantry.downloads(words, { filters: readFilters(flags) }), flags);
+          return 0;
+        }
         const found = await gantry.find(words, {
           filters: readFilters(flags),
           warn: (sentence) => say(running.io, `warning: ${shown(sentence)}`),
@@ -60,3 +74,12 @@ export const command = defineCommand<Flags>({
       { ...cacheOptions(flags, running), log: logWarnings(running) },
     ),
 });
+
+/** Downloads are no items: what concerns items does not go with them. */
+function checkAlone(flags: Flags): void {
+  for (const name of ["level", "count", "save", "skipBad"] as const) {
+    if (flags[name] === undefined) continue;
+    const flag = name === "skipBad" ? "skip-bad" : name;
+    throw new UsageError(`--downloads and --${flag} can't be given together`, `leave --${flag} out`);
+  }
+}

@@ -81,8 +81,10 @@ const archivesOf = (sandbox: Sandbox): Sandbox["archives"] => sandbox.tls?.archi
 export const configOf = (archives: Sandbox["archives"]): string =>
   archives
     .map(
-      ({ name, kind, url }) =>
-        `[archives.${name}]\nkind = ${JSON.stringify(kind)}\nurl = ${JSON.stringify(url)}\n`,
+      ({ name, ...archive }) =>
+        `[archives.${name}]\n${Object.entries({ kind: archive.kind, url: archive.url, ...archive.settings })
+          .map(([key, value]) => `${key} = ${JSON.stringify(value)}\n`)
+          .join("")}`,
     )
     .join("\n");
 

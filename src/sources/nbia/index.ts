@@ -18,6 +18,7 @@ import type {
   FetchOptions,
   HeldItem,
   ListOptions,
+  Offers,
   Source,
   SourceContext,
   SourceOptions,
@@ -28,6 +29,9 @@ import { deliver } from "./delivery.ts";
 import { diagnose } from "./diagnose.ts";
 import { NbiaListing } from "./listing.ts";
 import { LAYOUTS, SERIES_COLUMNS, seriesLabels, seriesUidOf, sopOf, wireValue } from "./map.ts";
+import { listDownloads } from "./pages.ts";
+import { PagesApi } from "./pages-api.ts";
+import { DOWNLOAD_COLUMNS, DOWNLOAD_SUMMARY } from "./pages-map.ts";
 import { LEVEL_COLUMNS, parts, places, tags } from "./questions.ts";
 import { resolveQuery } from "./resolve.ts";
 
@@ -99,6 +103,7 @@ class NbiaSource implements Source {
   readonly #fresh: NbiaApi;
   readonly #listing: NbiaListing;
   readonly #settings: SourceOptions["settings"];
+  readonly #pages: PagesApi | null;
 
   constructor(options: SourceOptions) {
     this.archive = options.archive;
@@ -109,6 +114,8 @@ class NbiaSource implements Source {
       ? new NbiaApi({ http, archive, url, redactor, credentials: secrets, replies })
       : this.#fresh;
     this.#listing = new NbiaListing(this.#api, archive);
+    const { pages } = options.settings;
+    this.#pages = pages === undefined ? null : new PagesApi(http, archive, pages);
   }
 
   get origin(): string {
@@ -195,6 +202,16 @@ class NbiaSource implements Source {
         yield { value: wireValue(endpoint.column, row[endpoint.column]), count: Number(row.Count) };
       }
     })();
+  }
+
+  downloads(query: Query, context: SourceContext): Offers {
+    if (this.#pages === null) {
+      throw new RunError("usage", `it is not configured where the collection pages of ${this.archive} are`, {
+        hint: `put pages = "https://HOST/api" below [archives.${this.archive}] in the configuration`,
+      });
+    }
+    const rows = listDownloads(this.#pages, this.archive, query, context);
+    return { columns: DOWNLOAD_COLUMNS, summaryColumns: DOWNLOAD_SUMMARY, rows };
   }
 
   list(query: Query, options: ListOptions, context: SourceContext): AsyncIterable<Item> {

@@ -12,6 +12,7 @@ import { badRequest, serverError } from "./sandbox/format.ts";
 import { KeptZips } from "./sandbox/kept-zips.ts";
 import { manifestEndpoints } from "./sandbox/manifests.ts";
 import { TokenService, type User } from "./sandbox/oauth.ts";
+import { CollectionPages } from "./sandbox/pages.ts";
 import { patientEndpoints } from "./sandbox/patients.ts";
 import { seriesEndpoints } from "./sandbox/series.ts";
 import { simpleSearchEndpoints } from "./sandbox/simple-search.ts";
@@ -27,11 +28,13 @@ class NbiaStandIn implements StandIn {
   readonly #view: ArchiveView;
   readonly #tokens: TokenService;
   readonly #zips = new KeptZips();
+  readonly #pages: CollectionPages;
   readonly #endpoints = new Map<string, Endpoint>();
 
   constructor(world: World) {
     this.#view = new ArchiveView(world);
     this.#tokens = new TokenService(world);
+    this.#pages = new CollectionPages(world);
     const endpoints = [
       ...valueEndpoints(this.#view),
       ...patientEndpoints(this.#view),
@@ -48,8 +51,8 @@ class NbiaStandIn implements StandIn {
 
   archives(origin: string) {
     return [
-      { name: "tcia", kind: this.kind, url: `${origin}/nbia-api` },
-      { name: "nlst", kind: this.kind, url: `${origin}/nlst/nbia-api` },
+      { name: "tcia", kind: this.kind, url: `${origin}/nbia-api`, settings: { pages: `${origin}/api` } },
+      { name: "nlst", kind: this.kind, url: `${origin}/nlst/nbia-api`, settings: { pages: `${origin}/api` } },
     ];
   }
 
@@ -70,7 +73,7 @@ class NbiaStandIn implements StandIn {
   }
 
   route(request: SandboxRequest): Route | undefined {
-    return this.#current(request) ?? this.#historic(request);
+    return this.#current(request) ?? this.#historic(request) ?? this.#pages.route(request);
   }
 
   /**
