@@ -5,7 +5,8 @@
  * failures are `RunError`s (of a run: its summary's `error` and `failures`), cancellation is an `AbortSignal`
  * whose reason should be a `RunError` `interrupted` or `terminated`.
  */
-import { extname } from "node:path";
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
 import {
   type Credentials,
   credentialsPath,
@@ -43,7 +44,7 @@ import { resolveQueries } from "./pipeline/select.ts";
 import { type VerifyRun, verify as verifyFolder } from "./pipeline/verify.ts";
 import { createFolderSink } from "./sinks/folder.ts";
 import type { AccountKind, Source, SourceContext } from "./sources/source.ts";
-import { saveSelection } from "./state/selections.ts";
+import { readItems, saveSelection } from "./state/selections.ts";
 import { temporaryFolder } from "./state/state-folder.ts";
 import { createHttp, type Http } from "./transports/http.ts";
 import { openReplyCache } from "./transports/reply-cache.ts";
@@ -140,7 +141,9 @@ export interface Gantry {
   ): Promise<Listing>;
   /**
    * Items that match, sorted by id; with `level` the patients, studies, images … of what matches, sorted by their
-   * place (`limit` then counts those), with `count` one row of totals. `save`: also write them as a selection file (`.jsonl`) that `get` takes. */
+   * place (`limit` then counts those), with `count` one row of totals. `save`: also write them as a
+   * selection file that `get` takes, in the form that its extension says: `.jsonl`, `.csv`, `.tsv` or `.tcia`.
+   */
   find(words: readonly string[], options: FindOptions): Promise<Listing & { savedTo?: string }>;
   /** The elements of the first image of the first series that the words name, or of one image. */
   tags(words: readonly string[], options?: { warn?: (sentence: string) => void }): Promise<Listing>;
@@ -233,8 +236,13 @@ export async function open(options: OpenOptions = {}): Promise<Gantry> {
     retry,
     source,
     sink: createFolderSink,
-    archiveOfHost: (host) => archiveOfHost(host, archives),
-    defaultArchive: "tcia",
+    archives: {
+      knows: (name) => archives.has(name) || name === LINKS.name,
+      ofServer: (server) => archiveOfServer(server, archives),
+      fallback: "tcia",
+    },
+    fetchSelection: async (at, path, asking) =>
+      (await import("./selections/fetch.ts")).fetchSelection(openHttp(), at, path, asking),
     stdin: options.stdin ?? (() => process.stdin),
     onReceived: (listener) => listeners.push(listener),
     jobs,
@@ -319,6 +327,8 @@ class OpenGantry implements Gantry {
 
   async find(words: readonly string[], options: FindOptions): Promise<Listing & { savedTo?: string }> {
     if (options.level !== undefined || options.count === true) return this.#findLevel(words, options);
+    const { save } = options;
+    const form = save === undefined ? null : (await import("./selections/save.ts")).saveForm(save);
     const ask = await readAsk(
       words,
       options.filters,
@@ -326,21 +336,16 @@ class OpenGantry implements Gantry {
       this.#ask(options),
     );
     const source = await this.#run.source(
-      ask.request.kind === "paths" ? ask.request.archive : this.#run.defaultArchive,
+      ask.request.kind === "paths" ? ask.request.archive : this.#run.archives.fallback,
     );
     let items = (): AsyncIterable<Item> => ask.items();
     const saved: { savedTo?: string } = {};
-    if (options.save !== undefined) {
-      if (extname(options.save) !== ".jsonl") {
-        throw new RunError("usage", `a selection can't be saved as ${options.save}`, {
-          hint: "this version saves .jsonl",
-        });
-      }
-      const path = options.save;
+    if (save !== undefined && form !== null) {
+      const path = form === "jsonl" ? save : join(await this.#context.temporary(), `found-${randomUUID()}`);
       await saveSelection(path, ask.request, ask.items());
-      const { readItems } = await import("./state/selections.ts");
       items = () => readItems(path);
-      saved.savedTo = path;
+      if (form !== "jsonl") await this.#saveAs(save, form, source, items());
+      saved.savedTo = save;
     }
     const columns = [...source.capabilities.columns, "address"];
     async function* rows(): AsyncGenerator<Row> {
@@ -361,6 +366,19 @@ class OpenGantry implements Gantry {
       });
     }
     return listOffers(await this.#run.source(target.archive), target.paths, options.filters, this.#context);
+  }
+
+  async #saveAs(
+    path: string,
+    form: "csv" | "tsv" | "tcia",
+    source: Source,
+    items: AsyncIterable<Item>,
+  ): Promise<void> {
+    const { saveManifest, saveTable } = await import("./selections/save.ts");
+    if (form !== "tcia") return saveTable(path, form, source.capabilities.columns, items);
+    const serverOf = async (archive: string): Promise<string | undefined> =>
+      (await this.#run.source(archive)).manifestServer;
+    await saveManifest(path, items, serverOf, source.archive);
   }
 
   async values(words: readonly string[], field: string, options: { filters: Filters }): Promise<Listing> {
@@ -461,7 +479,7 @@ class OpenGantry implements Gantry {
     const { filters, skipBad = false } = options;
     const { request, items } = await readAsk(words, filters, { skipBad }, this.#ask(options));
     const source = await this.#run.source(
-      request.kind === "paths" ? request.archive : this.#run.defaultArchive,
+      request.kind === "paths" ? request.archive : this.#run.archives.fallback,
     );
     return { source, request, items };
   }
@@ -473,11 +491,11 @@ class OpenGantry implements Gantry {
   }
 
   #ask(options: { warn?: (sentence: string) => void }): AskContext {
-    const { source, archiveOfHost, defaultArchive, stdin } = this.#run;
+    const { source, archives, fetchSelection, stdin } = this.#run;
     return {
       source,
-      archiveOfHost,
-      defaultArchive,
+      archives,
+      fetchSelection,
       stdin,
       context: this.#context,
       // A saved selection holds everything that a get needs.
@@ -694,11 +712,23 @@ async function* checkProgram(
   }
 }
 
-/** Manifests name servers of every age (public., services., nbia. of cancerimagingarchive.net); NLST has its own. */
-function archiveOfHost(host: string, archives: ReadonlyMap<string, ArchiveConfig>): string | null {
-  for (const { name, url } of archives.values()) if (new URL(url).host === host) return name;
-  if (host === "nlst.cancerimagingarchive.net") return "nlst";
-  return /(^|\.)cancerimagingarchive\.net$/u.test(host) ? "tcia" : null;
+/**
+ * Manifests name servers of every age (public., services., nbia. of cancerimagingarchive.net); NLST has its own. Of
+ * archives on one host the one whose address has most in common with the server's is meant.
+ */
+function archiveOfServer(server: URL, archives: ReadonlyMap<string, ArchiveConfig>): string | null {
+  let best: string | null = null;
+  let most = -1;
+  for (const { name, url } of archives.values()) {
+    const { host, pathname } = new URL(url);
+    if (host !== server.host) continue;
+    let common = 0;
+    while (common < pathname.length && pathname[common] === server.pathname[common]) common += 1;
+    if (common > most) [best, most] = [name, common];
+  }
+  if (best !== null) return best;
+  if (server.host === "nlst.cancerimagingarchive.net") return "nlst";
+  return /(^|\.)cancerimagingarchive\.net$/u.test(server.host) ? "tcia" : null;
 }
 
 function hasFilters(filters: Filters): boolean {

@@ -78,6 +78,7 @@ function allowed({ from, form }: Import): readonly string[] | null {
       "transports/",
       "sinks/",
       "catalogue/",
+      "selections/",
       "sources/",
       "pipeline/",
     ];
@@ -103,13 +104,23 @@ function allowed({ from, form }: Import): readonly string[] | null {
     case "sinks":
     case "catalogue":
       return [...base, "state/", `${layer}/`];
+    case "selections":
+      return [...base, "transports/", "selections/"];
     case "sources":
       // The register and what stands beside it know the kinds; a kind knows the contract.
       if (!from.slice("sources/".length).includes("/")) return [...base, "transports/", "sources/"];
       if (standIn.test(from)) return [...base, `sources/${part}/`, "sandbox/"];
       return [...base, "transports/", "sources/source.ts", `sources/${part}/`];
     case "pipeline":
-      return [...base, "state/", "checksums/", "sources/source.ts", "sinks/sink.ts", "pipeline/"];
+      return [
+        ...base,
+        "state/",
+        "checksums/",
+        "selections/",
+        "sources/source.ts",
+        "sinks/sink.ts",
+        "pipeline/",
+      ];
     case "cli":
       if (/^cli\/commands\/(sandbox|demo)\.ts$/.test(from) && form !== "static")
         return ["index.ts", "cli/", "sandbox/server.ts"];
@@ -191,6 +202,8 @@ describe("the check itself", () => {
     ["cli/commands/demo.ts", 'import { x } from "../../sandbox/server.ts";'],
     ["cli/commands/ls.ts", 'const x = await import("../../sandbox/server.ts");'],
     ["sandbox/server.ts", 'import { x } from "../sources/nbia/api.ts";'],
+    ["selections/read.ts", 'import { x } from "../state/selections.ts";'],
+    ["sources/nbia/map.ts", 'import { x } from "../../selections/line.ts";'],
     ["index.ts", 'import { x } from "./cli/main.ts";'],
     ["novelty/x.ts", 'import { x } from "../errors.ts";'],
   ])("sees a breach in %s: %s", (from, text) => {

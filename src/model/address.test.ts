@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { parseSelectionLine } from "../selections/line.ts";
 import { isUid, parseTarget } from "./address.ts";
-import { parseSelectionLine } from "./selection-line.ts";
 
 describe("isUid", () => {
   it.each([

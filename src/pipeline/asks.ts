@@ -1,30 +1,32 @@
 /**
  * From what a user typed, or asked for before, to items: an ask knows its request and how to list it now.
  */
-import { createHash } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
 import { stat } from "node:fs/promises";
-import { basename, extname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { RunError } from "../errors.ts";
 import { compareKeys, groupSorted, mergeSorted } from "../lib/external-sort.ts";
 import { readLines } from "../lib/lines.ts";
+import { redactUrl } from "../lib/redact.ts";
 import { parseTarget } from "../model/address.ts";
 import type { Item } from "../model/item.ts";
 import { isManifestLink, LINK_ARCHIVE, parseFileLink } from "../model/link.ts";
 import type { Filters } from "../model/query.ts";
-import { formatAddress, parseItem, type Request, SELECTION_KIND } from "../model/selection.ts";
-import { parseSelectionLine } from "../model/selection-line.ts";
+import { formatAddress, parseItem, type Request } from "../model/selection.ts";
+import type { Archives, Ref } from "../selections/found.ts";
+import { checkSelectionFile, readSelection, type SelectionPlace } from "../selections/read.ts";
 import type { Source, SourceContext } from "../sources/source.ts";
-import { readSelectionHeader, type SelectionFile } from "../state/selections.ts";
+import type { SelectionFile } from "../state/selections.ts";
 import { lookupItems, resolveQueries, type SelectOptions, selectItems } from "./select.ts";
 
 export interface AskContext {
   readonly source: (archive: string) => Promise<Source>;
-  /** The configured archive that serves a host name, as manifests name it; null when none does. */
-  readonly archiveOfHost: (host: string) => string | null;
-  /** For UIDs that name no archive. */
-  readonly defaultArchive: string;
+  /** What selection files have to know of the configured archives. */
+  readonly archives: Archives;
+  /** Writes the selection that is at a URL to a file. */
+  readonly fetchSelection: (url: URL, path: string, context: SourceContext) => Promise<void>;
   readonly context: SourceContext;
   readonly select: SelectOptions;
   readonly stdin: () => AsyncIterable<Uint8Array>;
@@ -39,8 +41,6 @@ export interface Ask {
   addresses: (() => AsyncIterable<string>) | null;
 }
 
-type Ref = { readonly archive: string; readonly path: readonly string[] };
-
 /** What was typed: ADDRESS PATH…, or a file with a ready selection. Throws `usage`, `bad-selection`, `unknown-name` … */
 export async function readAsk(
   words: readonly string[],
@@ -50,16 +50,35 @@ export async function readAsk(
 ): Promise<Ask> {
   const target = parseTarget(words);
   if (target.kind === "archive") return readPathsAsk(target.archive, target.paths, filters, ask);
-  if (target.kind === "link") return readLinkAsk([target.text, ...target.more], filters, ask);
+  if (target.kind === "link") return readLinkAsk([target.text, ...target.more], filters, options, ask);
   if (target.kind === "stdin") {
-    return readListAsk(await spool(ask.stdin(), ask), "standard input", filters, options, ask);
+    const place = { path: await spool(ask.stdin(), ask), name: "standard input", url: null, folder: null };
+    return readListAsk(place, "standard input", filters, options, ask);
   }
   const { path } = target;
-  const facts = await stat(path).catch(() => null);
+  await checkSelectionFile(path);
   // A pipe, as from `<(grep …)`, can be read once, and a selection is read several times.
-  const once = facts !== null && !facts.isFile() && !facts.isDirectory();
-  const file = once ? await spool(createReadStream(path), ask) : path;
-  return readListAsk(file, basename(path), filters, options, ask);
+  const once = !(await stat(path)).isFile();
+  const name = basename(path);
+  const place = once
+    ? { path: await spool(createReadStream(path), ask), name, url: null, folder: null }
+    : { path, name, url: null, folder: dirname(path) };
+  return readListAsk(place, name, filters, options, ask);
+}
+
+/** A manifest at a link. */
+async function fetchListAsk(
+  link: string,
+  filters: Filters,
+  options: { readonly skipBad: boolean },
+  ask: AskContext,
+): Promise<Ask> {
+  const url = new URL(link);
+  url.hash = "";
+  const path = join(await ask.select.folder(), `selection-${randomUUID()}`);
+  await ask.fetchSelection(url, path, ask.context);
+  const place = { path, name: redactUrl(url), url, folder: null };
+  return readListAsk(place, basename(url.pathname), filters, options, ask);
 }
 
 async function readPathsAsk(
@@ -87,11 +106,18 @@ async function readPathsAsk(
   };
 }
 
-/** One or several links to plain files. */
-async function readLinkAsk(links: readonly string[], filters: Filters, ask: AskContext): Promise<Ask> {
-  if (links.some(isManifestLink)) {
-    throw new RunError("usage", "a manifest is not read from its link by this version", {
-      hint: "save it with curl -O LINK, then name the file",
+/** One link to a manifest, one or several to plain files. */
+async function readLinkAsk(
+  links: readonly string[],
+  filters: Filters,
+  options: { readonly skipBad: boolean },
+  ask: AskContext,
+): Promise<Ask> {
+  const [manifest] = links.filter(isManifestLink);
+  if (manifest !== undefined && links.length === 1) return fetchListAsk(manifest, filters, options, ask);
+  if (manifest !== undefined) {
+    throw new RunError("usage", "a link to a manifest is asked for alone", {
+      hint: "several of them stand in a text file, a link each line",
     });
   }
   return readPathsAsk(
@@ -150,121 +176,46 @@ function refOfAddress(address: string): Ref {
   return { archive: target.archive, path: target.paths[0] ?? [] };
 }
 
-const LATER: Readonly<Record<string, string>> = {
-  ".csv": "tables",
-  ".tsv": "tables",
-  ".xlsx": "spreadsheets",
-  ".json": "Croissant files",
-  ".s5cmd": "s5cmd manifests",
-};
-const SHOWN_BAD_LINES = 5;
-
+/** `name` is what the request is called from now on. Throws `bad-selection`, and what reading throws. */
 async function readListAsk(
-  path: string,
+  place: SelectionPlace,
   name: string,
   filters: Filters,
   options: { readonly skipBad: boolean },
   ask: AskContext,
 ): Promise<Ask> {
-  const facts = await stat(path).catch(() => null);
-  if (facts === null) {
-    throw new RunError("usage", `there is no file ${JSON.stringify(path)}`, {
-      hint: "an archive's name ends in a colon, for example tcia:; a selection is a file",
-    });
-  }
-  if (facts.isDirectory()) throw new RunError("usage", `${path} is a folder, not a selection file`);
-  const later = LATER[extname(path).toLowerCase()];
-  if (later !== undefined)
-    throw new RunError("usage", `${name}: ${later} are not read as selections by this version yet`, {
-      hint: "give a .tcia manifest, or a text file with one UID or address a line",
-    });
-  const own = await isOwn(path);
-  if (own) await readSelectionHeader(path);
-
-  const hash = createHash("sha256");
-  const bad: string[] = [];
-  let badLines = 0;
-  let count = 0;
-  let repeated = 0;
-  const seen = new RepeatCounter();
-  for await (const line of readRefs(path, own, ask)) {
-    if ("reason" in line) {
-      badLines += 1;
-      if (bad.length < SHOWN_BAD_LINES) bad.push(`${name}:${line.number}: ${line.reason}`);
-      continue;
-    }
-    count += 1;
-    const key = `${line.ref.archive}:${line.ref.path.join("/")}`;
-    if (seen.has(key)) repeated += 1;
-    hash.update(`${key}\n`);
-  }
-  const more = badLines > bad.length ? `\n  and ${badLines - bad.length} more` : "";
-  if (badLines > 0 && !options.skipBad) {
+  const { archives, context, select } = ask;
+  const read = await readSelection(place, {
+    archives,
+    temporary: select.folder,
+    fetch: (url, path) => ask.fetchSelection(url, path, context),
+    signal: context.signal,
+  });
+  const { bad, badCount, count, repeated } = read;
+  const more = badCount > bad.length ? `and ${badCount - bad.length} more` : null;
+  if (badCount > 0 && !options.skipBad) {
+    const lines = badCount === 1 ? "a line" : `${badCount} lines`;
     throw new RunError(
       "bad-selection",
-      `${name} has ${badLines === 1 ? "a line" : `${badLines} lines`} that can't be used:\n  ${bad.join("\n  ")}${more}`,
+      [`${place.name} has ${lines} that can't be used:`, ...bad, ...(more ? [more] : [])].join("\n  "),
     );
   }
   for (const sentence of bad) ask.warn(`left out: ${sentence}`);
-  if (more) ask.warn(more.trim());
-  if (repeated > 0) ask.warn(`${name}: ${repeated} lines repeat an earlier one; each item is fetched once`);
+  if (more) ask.warn(`left out: ${more}`);
+  if (repeated > 0)
+    ask.warn(`${place.name}: ${repeated} lines repeat an earlier one; each item is fetched once`);
   if (count === 0)
-    throw new RunError("bad-selection", `${name} names nothing to fetch`, {
-      hint: "a selection has one UID or address a line",
+    throw new RunError("bad-selection", `${place.name} names nothing to fetch`, {
+      hint: "a selection has one UID or address a line, or a column of them",
     });
-  async function* refs(): AsyncGenerator<Ref> {
-    for await (const line of readRefs(path, own, ask)) if ("ref" in line) yield line.ref;
-  }
   async function* addresses(): AsyncGenerator<string> {
-    for await (const ref of refs()) yield formatAddress(ref.archive, ref.path);
+    for await (const ref of read.refs()) yield formatAddress(ref.archive, ref.path);
   }
   return {
-    request: { kind: "list", name, digest: hash.digest("hex"), filters },
+    request: { kind: "list", name, digest: read.digest, filters },
     addresses,
-    items: () => lookUp(refs, filters, ask),
+    items: () => lookUp(read.refs, filters, ask),
   };
-}
-
-type ReadRef = { readonly ref: Ref } | { readonly number: number; readonly reason: string };
-
-async function* readRefs(path: string, own: boolean, ask: AskContext): AsyncGenerator<ReadRef> {
-  let archive = ask.defaultArchive;
-  for await (const { text, number } of readLines(path)) {
-    if (own) {
-      if (number > 1 && text !== "") yield readItemRef(text, number);
-      continue;
-    }
-    const line = parseSelectionLine(text);
-    if (line.kind === "ref") yield { ref: { archive: line.archive ?? archive, path: line.path } };
-    else if (line.kind === "bad")
-      yield { number, reason: `${line.reason} (${JSON.stringify(text.slice(0, 60))})` };
-    else if (line.kind === "header" && line.key === "downloadserverurl") {
-      const host = URL.canParse(line.value) ? new URL(line.value).host : "";
-      const found = ask.archiveOfHost(host);
-      if (found === null)
-        yield { number, reason: `no configured archive is at ${JSON.stringify(line.value)}` };
-      else archive = found;
-    } else if (line.kind === "header" && line.key === "datatype" && !/^dicom$/iu.test(line.value)) {
-      yield {
-        number,
-        reason: `data of type ${JSON.stringify(line.value)} is not DICOM, which this version can't fetch`,
-      };
-    }
-  }
-}
-
-function readItemRef(text: string, number: number): ReadRef {
-  try {
-    return { ref: refOfAddress(parseItem(text).address) };
-  } catch (error) {
-    if (!(error instanceof RunError)) throw error;
-    return { number, reason: error.message };
-  }
-}
-
-async function isOwn(path: string): Promise<boolean> {
-  for await (const { text } of readLines(path)) return text.startsWith(`{"kind":"${SELECTION_KIND}"`);
-  return false;
 }
 
 async function* lookUp(
@@ -289,20 +240,7 @@ async function* lookUp(
 }
 
 async function spool(from: AsyncIterable<Uint8Array>, ask: AskContext): Promise<string> {
-  const path = join(await ask.select.folder(), "standard-input");
+  const path = join(await ask.select.folder(), `spooled-${randomUUID()}`);
   await pipeline(from, createWriteStream(path), { signal: ask.context.signal });
   return path;
-}
-
-/** Counts repetitions among the first 200,000 distinct keys; enough to tell the user, in bounded memory. */
-class RepeatCounter {
-  readonly #hashes = new Set<number>();
-
-  has(key: string): boolean {
-    // 48 bits of a hash: a false alarm changes a warning's number, nothing else.
-    const hash = createHash("md5").update(key).digest().readUIntBE(0, 6);
-    if (this.#hashes.has(hash)) return true;
-    if (this.#hashes.size < 200_000) this.#hashes.add(hash);
-    return false;
-  }
 }

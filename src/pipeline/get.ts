@@ -13,6 +13,7 @@ import type { Item } from "../model/item.ts";
 import { type Filters, filterNames } from "../model/query.ts";
 import type { ItemState } from "../model/receipt.ts";
 import { describeRequest, requestKey } from "../model/selection.ts";
+import type { Archives } from "../selections/found.ts";
 import type { CreateSink } from "../sinks/sink.ts";
 import type { Layout, Source, SourceContext } from "../sources/source.ts";
 import { type Asking, readAskedAddresses, readAsking, removeAsking, writeAsking } from "../state/asking.ts";
@@ -72,8 +73,8 @@ export interface RunEnvironment {
   readonly retry: RetryPolicy;
   readonly source: (archive: string) => Promise<Source>;
   readonly sink: CreateSink;
-  readonly archiveOfHost: (host: string) => string | null;
-  readonly defaultArchive: string;
+  readonly archives: Archives;
+  readonly fetchSelection: AskContext["fetchSelection"];
   readonly stdin: () => AsyncIterable<Uint8Array>;
   /** Told of the body bytes that data requests receive. */
   readonly onReceived: (listener: (bytes: number) => void) => void;
@@ -418,11 +419,11 @@ class GetRun {
   }
 
   #askContext(): AskContext {
-    const { source, archiveOfHost, defaultArchive, stdin } = this.#environment;
+    const { source, archives, fetchSelection, stdin } = this.#environment;
     return {
       source,
-      archiveOfHost,
-      defaultArchive,
+      archives,
+      fetchSelection,
       stdin,
       context: this.#sourceContext(),
       select: {
@@ -437,7 +438,7 @@ class GetRun {
   /** The layout that was asked for, else the folder's, else the archive's own. Throws `usage` for an unknown one. */
   async #layoutName(typed: Ask | null, existing: StateFolder | null): Promise<string> {
     const archive =
-      typed?.request.kind === "paths" ? typed.request.archive : this.#environment.defaultArchive;
+      typed?.request.kind === "paths" ? typed.request.archive : this.#environment.archives.fallback;
     const { capabilities } = await this.#environment.source(archive);
     const { layout } = this.#options;
     if (layout === undefined) return existing?.facts?.layout ?? capabilities.defaultLayout;

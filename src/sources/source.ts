@@ -161,6 +161,8 @@ export interface Source {
   /** Archive kind, e.g. `nbia`. */
   readonly kind: string;
   readonly capabilities: Capabilities;
+  /** What a `.tcia` manifest calls this archive (`downloadServerUrl`); absent where no manifest can name it. */
+  readonly manifestServer?: string;
 
   /**
    * The query with every name spelt as the archive spells it. Throws `unknown-name` (with near matches or the

@@ -74,8 +74,12 @@ export async function runPipeline(
         if (!found) throw new Error(`no source ${name}`);
         return found;
       },
-      archiveOfHost: () => all[0]?.archive ?? null,
-      defaultArchive: all[0]?.archive ?? "",
+      archives: {
+        knows: (name) => all.some((source) => source.archive === name),
+        ofServer: () => all[0]?.archive ?? null,
+        fallback: all[0]?.archive ?? "",
+      },
+      fetchSelection: () => Promise.reject(new Error("nothing is fetched here")),
       stdin: async function* () {},
       sink: createFolderSink,
       onReceived: () => undefined,

@@ -27,7 +27,10 @@ export const command = defineCommand<Flags>({
       flags: "--downloads",
       help: "instead of items, what the pages of collections offer: packages, manifests, tables, with sizes and licences",
     },
-    { flags: "--save <file>", help: "write the selection to a file (.jsonl) that `get` takes" },
+    {
+      flags: "--save <file>",
+      help: "write the selection to a file that `get` takes (.jsonl, .csv, .tsv, .tcia)",
+    },
     { flags: "--skip-bad", help: "go on when a line of a selection can't be read" },
     ...TABLE_FLAGS,
     ...FILTER_FLAGS,

@@ -98,6 +98,7 @@ class NbiaSource implements Source {
   readonly archive: string;
   readonly kind = "nbia";
   readonly capabilities = CAPABILITIES;
+  readonly manifestServer?: string;
   readonly #api: NbiaApi;
   /** Without kept replies: what proves data is asked anew. */
   readonly #fresh: NbiaApi;
@@ -116,6 +117,9 @@ class NbiaSource implements Source {
     this.#listing = new NbiaListing(this.#api, archive);
     const { pages } = options.settings;
     this.#pages = pages === undefined ? null : new PagesApi(http, archive, pages);
+    // DataRetrieverCLI.java goes the other way: it replaces the end of the servlet's address by that of the API.
+    const prefix = /^(.*\/)nbia-api(\/|$)/u.exec(url)?.[1];
+    if (prefix !== undefined) this.manifestServer = `${prefix}nbia-download/servlet/DownloadServlet`;
   }
 
   get origin(): string {

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { parsePath, parseTarget } from "./address.ts";
-import { formatAddress } from "./selection.ts";
-import { parseSelectionLine } from "./selection-line.ts";
+import { parsePath, parseTarget } from "../model/address.ts";
+import { formatAddress } from "../model/selection.ts";
+import { parseSelectionLine } from "./line.ts";
 
 const UID = "1.3.6.1.4.1.14519.5.2.1";
 
