@@ -37,10 +37,14 @@ export async function* readSpreadsheet(path: string, name: string, archives: Arc
     yield* readSheets(path, name, workbook, archives);
   } catch (error) {
     if (!(error instanceof RunError) || error.code !== "proof-format") throw error;
-    throw new RunError("bad-selection", `${name} can't be read as a spreadsheet: ${error.message}`, {
-      hint: "check that the file is whole, or save it as .csv",
-      cause: error,
-    });
+    throw new RunError(
+      "bad-selection",
+      `${name} can't be read as a spreadsheet: ${displayName(error.message)}`,
+      {
+        hint: "check that the file is whole, or save it as .csv",
+        cause: error,
+      },
+    );
   }
 }
 

@@ -1,6 +1,7 @@
 /** XML as it streams, with the bounds that a file from somebody else needs. */
 import { SaxesParser } from "saxes";
 import { RunError } from "../errors.ts";
+import { displayName } from "../model/safe-path.ts";
 
 export interface XmlHandlers {
   /** Names without their prefix; attributes as they are written. */
@@ -74,5 +75,5 @@ export async function* readXml(
 
 /** saxes puts `LINE:COLUMN: ` in front. */
 function plainReason(error: Error): string {
-  return error.message.replace(/^[^ ]*\d+:\d+: /u, "").replace(/\.$/u, "");
+  return displayName(error.message.replace(/^[^ ]*\d+:\d+: /u, "").replace(/\.$/u, ""));
 }
