@@ -139,7 +139,7 @@ function allowed({ from, form }: Import): readonly string[] | null {
 function breach(found: Import): string | undefined {
   const { from, to } = found;
   const where = `src/${from}:${found.line} imports src/${to}`;
-  if (standIn.test(from) && /^sources\/[^/]+\/(api|map)\.ts$/.test(to))
+  if (standIn.test(from) && /^sources\/[^/]+\/(api\.ts|map\.ts|wire\/.*)$/.test(to))
     return `${where}: a stand-in answers to the fixtures, not to the code it tests`;
   if (from.startsWith("sandbox/") && standIn.test(to)) return undefined;
   const reach = allowed(found);

@@ -49,6 +49,7 @@ const WORDS: readonly (readonly [keyof Words, string, string])[] = [
   ["model", "words", "models of the scanner"],
   ["visit", "words", "visits"],
   ["project", "names", "projects of the archive"],
+  ["shared-list", "names", "series that somebody shared under these names"],
 ];
 
 const DATES: readonly (readonly [keyof Dates, string])[] = [

@@ -40,6 +40,8 @@ describe("the command line", () => {
         "01",
         "--project",
         "x",
+        "--shared-list",
+        "my list,other",
         "--since",
         "2024-01-31",
         "--until",
@@ -69,6 +71,7 @@ describe("the command line", () => {
         model: ["m"],
         visit: ["01"],
         project: ["x"],
+        "shared-list": ["my list", "other"],
       },
       dates: {
         since: "2024-01-31",
@@ -81,7 +84,7 @@ describe("the command line", () => {
       limit: 10,
       limitPatients: 2,
     });
-    expect(FILTER_FLAGS).toHaveLength(18);
+    expect(FILTER_FLAGS).toHaveLength(19);
   });
 
   it("reads every flag of get", async () => {

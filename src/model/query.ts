@@ -14,6 +14,7 @@ export const WORD_FILTERS = [
   "model",
   "visit",
   "project",
+  "shared-list",
 ] as const;
 export type WordFilter = (typeof WORD_FILTERS)[number];
 

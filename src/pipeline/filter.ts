@@ -16,6 +16,19 @@ export function checkFilters(filters: Filters, capabilities: Capabilities, archi
   }
 }
 
+/**
+ * Throws `unsupported-filter` for a filter that only the archive can answer, and not for a ready selection: no
+ * column of an item tells it.
+ */
+export function checkNarrowing({ words }: Filters, { fields }: Capabilities): void {
+  for (const name of WORD_FILTERS) {
+    if (words[name] !== undefined && fields[name] === undefined)
+      throw new RunError("unsupported-filter", `a ready selection can't be narrowed by --${name}`, {
+        hint: `give --${name} with an address, e.g. tcia:`,
+      });
+  }
+}
+
 /** Whether an item passes every filter but the limits. Words are compared without case; dates inclusively. */
 export function buildFilter(filters: Filters, capabilities: Capabilities): (item: Item) => boolean {
   const tests: ((labels: Row) => boolean)[] = [];

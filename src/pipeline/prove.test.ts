@@ -13,6 +13,24 @@ describe("the proof of an item", () => {
     ["all three", [a, b], { digests: sums(a, b), files: 2, bytes: 3 }, ["md5", "count", "size"]],
     ["without a word of count and size", [a], { digests: sums(a), files: null, bytes: null }, ["md5"]],
     ["without digests", [a, b], { digests: null, files: 2, bytes: 3 }, ["count", "size"]],
+    [
+      "without digests, ever",
+      [a, b],
+      { digests: null, files: 2, bytes: 3, withoutDigests: { form: "dicom" } },
+      ["count", "size", "dicom"],
+    ],
+    [
+      "without digests, ever, and without a size",
+      [a],
+      { digests: null, files: 1, bytes: null, withoutDigests: { form: "dicom" } },
+      ["count", "dicom"],
+    ],
+    [
+      "without digests, ever, of files that prove nothing of themselves",
+      [a],
+      { digests: null, files: 1, bytes: 1, withoutDigests: { form: null } },
+      ["count", "size"],
+    ],
     ["of nothing", [], { digests: new Map(), files: 0, bytes: 0 }, ["count", "size"]],
   ] as const)("%s", (_, arrived, claims, proved) => {
     expect(prove(arrived, claims)).toEqual({ proved, contradiction: null });
@@ -25,6 +43,18 @@ describe("the proof of an item", () => {
     ["no file at all", [], { digests: sums(a), files: null, bytes: null }, "proof-count"],
     ["a count without digests", [a], { digests: null, files: 2, bytes: 1 }, "proof-count"],
     ["a size without digests", [a, b], { digests: null, files: 2, bytes: 4 }, "proof-size"],
+    [
+      "a count, where there are no digests ever",
+      [a],
+      { digests: null, files: 2, bytes: 1, withoutDigests: { form: "dicom" } },
+      "proof-count",
+    ],
+    [
+      "what is announced by nothing at all",
+      [a],
+      { digests: null, files: null, bytes: 1, withoutDigests: { form: "dicom" } },
+      "proof-count",
+    ],
   ] as const)("%s is refused", (_, arrived, claims, code) => {
     expect(() => prove(arrived, claims)).toThrow(expect.objectContaining({ code }));
   });

@@ -10,6 +10,8 @@
  * | count, size         | equal                | `count`, `size` are proved                           |
  * | count, size         | differ, digests right| a contradiction: the archive's own list settles it   |
  * | count, size         | differ, no digests   | proof-count, proof-size                              |
+ * | no digests, ever    | count is equal       | `count`, `size` if told, and the form of each file   |
+ * | no digests, ever    | no count told        | proof-count: nothing is left to prove it by          |
  */
 import { type ErrorCode, RunError } from "../errors.ts";
 import { type Digest, digestAlgorithm } from "../lib/digest.ts";
@@ -24,6 +26,8 @@ export interface Claims {
   readonly digests: ReadonlyMap<string, Digest> | null;
   readonly files: number | null;
   readonly bytes: number | null;
+  /** Set for an archive that never gives digests: what the files proved of themselves (e.g. `dicom`), if anything. */
+  readonly withoutDigests?: { readonly form: string | null };
 }
 
 export interface Proof {
@@ -36,6 +40,12 @@ export interface Proof {
 /** Throws `proof-digest`, `proof-count`, `proof-size`. */
 export function prove(arrived: readonly ArrivedFile[], claims: Claims): Proof {
   const proved: string[] = [];
+  if (claims.withoutDigests && claims.files === null) {
+    throw new RunError(
+      "proof-count",
+      "the archive gives neither a digest nor the number of files, so that nothing can be proved",
+    );
+  }
   if (claims.digests) {
     const missing = new Set(claims.digests.keys());
     const algorithms = new Set<string>();
@@ -82,5 +92,7 @@ export function prove(arrived: readonly ArrivedFile[], claims: Claims): Proof {
     const { code, sentence } = contradiction as NonNullable<Proof["contradiction"]>;
     throw new RunError(code, sentence);
   }
+  const form = claims.withoutDigests?.form;
+  if (form) proved.push(form);
   return { proved, contradiction };
 }

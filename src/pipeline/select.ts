@@ -4,7 +4,7 @@ import type { Item } from "../model/item.ts";
 import type { Filters, Query } from "../model/query.ts";
 import { formatItem, parseItem } from "../model/selection.ts";
 import type { ListOptions, Source, SourceContext } from "../sources/source.ts";
-import { buildFilter, checkFilters, patientKey } from "./filter.ts";
+import { buildFilter, checkFilters, checkNarrowing, patientKey } from "./filter.ts";
 
 export interface SelectOptions extends ListOptions {
   /** For temporary files when the items do not fit in memory. */
@@ -50,6 +50,7 @@ export async function* lookupItems(
   context: SourceContext,
 ): AsyncGenerator<Item> {
   checkFilters(filters, source.capabilities, source.archive);
+  checkNarrowing(filters, source.capabilities);
   yield* sortItems(source.lookup(paths, context), filters, source, options);
 }
 

@@ -12,7 +12,7 @@ import type { Sink, Written } from "../sinks/sink.ts";
 import type { Source, SourceContext, Statement } from "../sources/source.ts";
 import type { RunEvent } from "./events.ts";
 import type { Task } from "./plan.ts";
-import { prove } from "./prove.ts";
+import { type Claims, prove } from "./prove.ts";
 
 export interface TransferOptions {
   readonly tasks: AsyncIterable<Task>;
@@ -119,8 +119,8 @@ class ItemTransfer {
         written += bytes;
         this.#options.onWritten(bytes);
       });
-      const digests = statement.digests ?? (source.vouch ? await source.vouch(item, arrived, context) : null);
-      const { proved, contradiction } = prove(arrived, { ...statement, digests });
+      const claims = await claimsOf(source, item, arrived, statement, context);
+      const { proved, contradiction } = prove(arrived, claims);
       const proof = [...proved, ...(statement.checked ?? [])];
       if (contradiction && !(await source.witness?.(item, arrived, context))) {
         throw new RunError(contradiction.code, contradiction.sentence);
@@ -201,6 +201,23 @@ class ItemTransfer {
       facts: statement.facts,
     };
   }
+}
+
+/** All that can be learnt of what arrived, the strongest statement that this archive makes. */
+async function claimsOf(
+  source: Source,
+  item: Item,
+  arrived: readonly Written[],
+  statement: Statement,
+  context: SourceContext,
+): Promise<Claims> {
+  const { files, bytes } = statement;
+  if (source.capabilities.digestless && statement.digests === null) {
+    const form = (await source.inspect?.(item, arrived, context)) ?? null;
+    return { digests: null, files, bytes, withoutDigests: { form } };
+  }
+  const digests = statement.digests ?? (source.vouch ? await source.vouch(item, arrived, context) : null);
+  return { digests, files, bytes };
 }
 
 async function* hashed(

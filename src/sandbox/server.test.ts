@@ -322,6 +322,9 @@ describe("the door", () => {
       archives: [
         { name: "tcia", kind: "nbia", url: `${sandbox.url}/nbia-api` },
         { name: "nlst", kind: "nbia", url: `${sandbox.url}/nlst/nbia-api` },
+        { name: "tcia-v1", kind: "nbia", url: `${sandbox.url}/nbia-api`, settings: { api: "v1" } },
+        { name: "tcia-v2", kind: "nbia", url: `${sandbox.url}/nbia-api`, settings: { api: "v2" } },
+        { name: "tcia-v3", kind: "nbia", url: sandbox.url, settings: { api: "v3", resource: "TCIA" } },
       ],
     });
   });

@@ -210,6 +210,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     environment: {
       NO_PROXY: "127.0.0.1,localhost",
       no_proxy: "127.0.0.1,localhost",
+      ...Object.fromEntries(archives.flatMap(credentialVariables)),
       ...(tls === null
         ? {}
         : {
@@ -310,4 +311,10 @@ async function shut(server: Server): Promise<void> {
   server.close();
   server.closeAllConnections();
   await closed;
+}
+
+/** As a client's configuration names them: the archive's name in capitals, `-` as `_`. */
+function credentialVariables({ name, credentials = {} }: SandboxArchive): [string, string][] {
+  const prefix = `GANTRY_${name.toUpperCase().replaceAll("-", "_")}_`;
+  return Object.entries(credentials).map(([what, secret]) => [`${prefix}${what}`, secret]);
 }

@@ -48,6 +48,8 @@ export interface SandboxArchive {
   readonly url: string;
   /** Of its kind (`SourceKind.settings`). */
   readonly settings?: Readonly<Record<string, string>>;
+  /** What a client needs to be let in, by the end of the variable's name: `API_KEY` is `GANTRY_<NAME>_API_KEY`. */
+  readonly credentials?: Readonly<Record<string, string>>;
 }
 
 export interface StandIn {

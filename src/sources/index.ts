@@ -5,13 +5,20 @@ export const SOURCE_KINDS: Readonly<Record<string, () => Promise<SourceKind>>> =
   nbia: async () => ({
     kind: "nbia",
     title: "NBIA (The Cancer Imaging Archive)",
+    settings: {
+      api: {
+        help: "version of the interface: v4 (default), v1, v2, or v3, the historic one",
+        values: ["v1", "v2", "v3", "v4"],
+      },
+      resource: {
+        help: "resource of the historic interface (v3): TCIA (default), or another one of the server",
+      },
+      pages: { help: "collection manager behind its web pages, e.g. https://cancerimagingarchive.net/api" },
+    },
     account: ({ api }) => {
       // v1 shows what is public, whoever asks; the historic v3 knows its users by a key (docs/sources/nbia.md).
       if (api === "v1") return null;
       return api === "v3" ? { by: "api-key" } : { by: "user", guest: "nbia_guest" };
-    },
-    settings: {
-      pages: { help: "collection manager behind its web pages, e.g. https://cancerimagingarchive.net/api" },
     },
     create: (await import("./nbia/index.ts")).createNbiaSource,
   }),

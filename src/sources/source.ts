@@ -61,6 +61,11 @@ export interface Capabilities {
   readonly defaultLayout: string;
   /** What to hash while bytes pass: the kind of digest that this archive vouches with. */
   readonly digest: DigestAlgorithm;
+  /**
+   * True: this archive gives no digest of any file, and never will. The count, the size and what `inspect` says are
+   * then the proof; of every other archive a missing digest is its failure.
+   */
+  readonly digestless?: boolean;
   /** How many items one `fetch` takes at most. */
   readonly batchItems: number;
 }
@@ -222,6 +227,12 @@ export interface Source {
     arrived: readonly Arrived[],
     context: SourceContext,
   ): Promise<ReadonlyMap<string, Digest>>;
+
+  /**
+   * Asked of an archive without digests: what the files that arrived prove of themselves, as a word for the
+   * receipt, e.g. `dicom`. Throws `proof-format` for a file that is not of the item.
+   */
+  inspect?(item: Item, arrived: readonly Arrived[], context: SourceContext): Promise<string>;
 
   /**
    * Asked when every digest is right but the announced count or size is not: does the archive's own list of

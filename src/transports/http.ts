@@ -128,7 +128,7 @@ async function follow(
       throw refuse("it is less safe than the first");
     if (next.origin !== url.origin) {
       // Credentials are for the origin they were given for, and for no other.
-      const { authorization: _, cookie: __, ...rest } = headers;
+      const { authorization: _, cookie: __, api_key: ___, ...rest } = headers;
       headers = rest;
       context.log(
         "info",

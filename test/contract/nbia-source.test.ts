@@ -2,14 +2,17 @@ import { createRedactor } from "../../src/index.ts";
 import type { Fault } from "../../src/sandbox/faults.ts";
 import { startSandbox } from "../../src/sandbox/server.ts";
 import { createNbiaSource } from "../../src/sources/nbia/index.ts";
+import type { ApiVersion } from "../../src/sources/nbia/wire/dialect.ts";
 import { createHttp } from "../../src/transports/http.ts";
 import { smallArchive } from "../support/dataset.ts";
 import { type Lie, type ListLie, type SourceTraits, sourceContract } from "./source.contract.ts";
 
-const DATA = "**/getImage";
 const LISTS = "**/getSeries";
 
-const FAULTS: Partial<Readonly<Record<Lie | ListLie, Fault>>> = {
+/** The endpoint that gives the images of a series. */
+const dataOf = (api: ApiVersion): string => (api === "v1" || api === "v2" ? "getDCMImage" : "getImage");
+
+const faultsOf = (DATA: string): Partial<Readonly<Record<Lie | ListLie, Fault>>> => ({
   "wrong-bytes": { kind: "wrong-bytes", route: DATA },
   "wrong-digest": { kind: "wrong-md5", route: DATA },
   "flipped-bit": { kind: "flip", route: DATA },
@@ -43,7 +46,7 @@ const FAULTS: Partial<Readonly<Record<Lie | ListLie, Fault>>> = {
   "list-html": { kind: "html", route: LISTS },
   "list-busy": { kind: "429", route: LISTS, retryAfter: 2 },
   "list-error": { kind: "500", route: LISTS },
-};
+});
 
 const archive = smallArchive();
 const id = (uid: string): string => `dicom-series:${uid}`;
@@ -115,9 +118,14 @@ const traits: SourceTraits = {
   },
 };
 
-async function stand(secrets: { user?: string; password?: string; token?: string }) {
+async function stand(
+  api: ApiVersion,
+  secrets: { user?: string; password?: string; token?: string; apiKey?: string },
+) {
   const sandbox = await startSandbox({ data: smallArchive(), password: "s3cret-of-demo" });
-  const tcia = sandbox.archives.find((each) => each.name === "tcia");
+  const tcia = sandbox.archives.find((each) => each.name === (api === "v4" ? "tcia" : `tcia-${api}`));
+  const data = dataOf(api);
+  const faults = faultsOf(`**/${data}`);
   const http = createHttp({
     userAgent: "gantry/contract",
     connections: 8,
@@ -127,7 +135,7 @@ async function stand(secrets: { user?: string; password?: string; token?: string
   const source = createNbiaSource({
     archive: "tcia",
     url: tcia?.url ?? "",
-    settings: {},
+    settings: tcia?.settings ?? {},
     http: {
       // The source's own patience is minutes; a suite has less.
       request: (request, context) =>
@@ -140,13 +148,13 @@ async function stand(secrets: { user?: string; password?: string; token?: string
   return {
     source,
     lie: (lie: Lie | ListLie, count?: number) => {
-      const fault = FAULTS[lie];
+      const fault = faults[lie];
       if (!fault) throw new Error(`no fault stands for ${lie}`);
       sandbox.control.setFaults([{ ...fault, ...(count === undefined ? {} : { count }) }]);
     },
     honest: () => sandbox.control.setFaults([]),
     open: () => sandbox.control.requests().filter((each) => each.ending === "open").length,
-    fetches: () => sandbox.control.requests().filter((each) => each.path.endsWith("/getImage")).length,
+    fetches: () => sandbox.control.requests().filter((each) => each.path.endsWith(`/${data}`)).length,
     change: (what: "withdraw" | "fewer-files", item: string) => {
       const uid = item.slice("dicom-series:".length);
       sandbox.control.change(
@@ -154,7 +162,7 @@ async function stand(secrets: { user?: string; password?: string; token?: string
       );
     },
     elsewhere: () => JSON.stringify(sandbox.elsewhere.requests),
-    secrets: ["s3cret-of-demo", "Bearer"],
+    secrets: ["s3cret-of-demo", "Bearer", "api_key"],
     close: async () => {
       await source.close();
       await http.close();
@@ -163,9 +171,29 @@ async function stand(secrets: { user?: string; password?: string; token?: string
   };
 }
 
-sourceContract("nbia", () => stand({ user: "demo", password: "s3cret-of-demo" }), traits);
-sourceContract("nbia, anonymous", () => stand({}), {
+const few: SourceTraits = {
   ...traits,
   lies: { "wrong-bytes": "proof-digest", cut: "archive-cut", "redirect-elsewhere": "archive-reply" },
   listLies: { "list-torn": "archive-reply" },
+};
+const login = { user: "demo", password: "s3cret-of-demo" };
+
+const { "expired-token": _, ...openLies } = traits.lies;
+/** What no count, size or form of a file can tell. */
+const { "wrong-bytes": __, "wrong-digest": ___, "extra-file": ____, ...plainLies } = openLies;
+
+sourceContract("nbia", () => stand("v4", login), traits);
+sourceContract("nbia, anonymous", () => stand("v4", {}), few);
+sourceContract("nbia v1", () => stand("v1", {}), { ...traits, lies: openLies });
+sourceContract("nbia v2", () => stand("v2", login), traits);
+sourceContract("nbia v2, guest", () => stand("v2", {}), few);
+sourceContract("nbia v3", () => stand("v3", { apiKey: "demo" }), {
+  ...traits,
+  lies: {
+    ...plainLies,
+    "extra-file": "proof-format",
+    "missing-file": "proof-count",
+    "missing-file-without-digests": "proof-count",
+    "no-files": "proof-count",
+  },
 });

@@ -1,262 +1,200 @@
 /**
- * The NBIA v4 wire: sole owner of its URLs, parameters and reply shapes.
+ * NBIA's questions and answers, in the words of v4 whatever version the archive speaks (`wire/`).
  *
  * Facts are from CBIIT/NBIA-TCIA at 865725e (2026-06-22), `software/nbia-api/src/gov/nih/nci/nbia/restAPI`, and
  * its OpenAPI file of 2025-11-22, unless said otherwise.
  */
 import { RunError } from "../../errors.ts";
+import { mapOrdered } from "../../lib/concurrent.ts";
 import type { Context } from "../../lib/context.ts";
-import { parseJsonArray } from "../../lib/json-array-stream.ts";
-import { type Redactor, redactUrl } from "../../lib/redact.ts";
-import { type Http, type HttpRequest, type HttpResponse, statusError } from "../../transports/http.ts";
-import { type ReplyCache, throughCache } from "../../transports/reply-cache.ts";
+import type { Redactor } from "../../lib/redact.ts";
+import type { Http } from "../../transports/http.ts";
+import type { ReplyCache } from "../../transports/reply-cache.ts";
 import type { SourceContext } from "../source.ts";
 import { type NbiaCredentials, TokenKeeper } from "./token.ts";
+import { NbiaConnection } from "./wire/connection.ts";
+import { type ApiVersion, baseUrl, type Dialect, dialectOf, type Parameters } from "./wire/dialect.ts";
+import { type WireRow, withStudy } from "./wire/rows.ts";
 
-/** A row as it comes: null columns are absent keys, numbers may be text (v4/getSeriesMetadata). */
-export type WireRow = Readonly<Record<string, unknown>>;
+export type { Parameters } from "./wire/dialect.ts";
+export type { WireRow } from "./wire/rows.ts";
 
 export interface NbiaApiOptions {
   readonly http: Http;
   /** Name of the configured archive, for messages. */
   readonly archive: string;
-  /** e.g. `https://nbia.cancerimagingarchive.net/nbia-api` */
+  /** e.g. `https://nbia.cancerimagingarchive.net/nbia-api`; of v3 `https://services.cancerimagingarchive.net` */
   readonly url: string;
-  readonly credentials: NbiaCredentials;
+  readonly version: ApiVersion;
+  /** Resource of v3, e.g. `TCIA`. */
+  readonly resource: string;
+  readonly credentials: NbiaCredentials & { readonly apiKey?: string };
   readonly redactor: Redactor;
   /** For rows; images and digests are always asked for. */
   readonly replies?: ReplyCache | null;
 }
 
-/** Query parameters; their names are case-sensitive, and v4 refuses unknown ones. */
-export type Parameters = Readonly<Record<string, string>>;
-
-const TEXT_LIMIT_BYTES = 1024 * 1024;
-/** The newest official retriever raised its header wait from 30 s to 300 s (TCIA/data-retriever core/app/client.go 02cacbf). */
-const FIRST_BYTE_MS = [60_000, 120_000, 300_000] as const;
-
-/** How long the first byte may take at the n-th try: zips are built on the fly, large ones slowly. */
-export function firstByteTimeoutMs(attempt: number): number {
-  return FIRST_BYTE_MS[Math.min(attempt, FIRST_BYTE_MS.length - 1)] as number;
-}
+/** Series whose metadata are asked for at once, where the archive takes them one by one only. */
+const SINGLE_JOBS = 4;
 
 export class NbiaApi {
-  readonly #options: NbiaApiOptions;
-  readonly #base: string;
-  readonly #tokens: TokenKeeper;
+  readonly #archive: string;
+  readonly #version: ApiVersion;
+  readonly #dialect: Dialect;
+  readonly #connection: NbiaConnection;
+  /** Scheme and host that bytes come from, for receipts. */
+  readonly origin: string;
+  /** The login of this archive's account. */
+  readonly tokens: TokenKeeper;
 
   constructor(options: NbiaApiOptions) {
-    this.#options = options;
-    this.#base = options.url.replace(/\/+$/u, "");
-    this.#tokens = new TokenKeeper({ ...options, url: this.#base });
+    const { http, archive, version, credentials, redactor, replies = null } = options;
+    const base = baseUrl(options.url, version);
+    this.#archive = archive;
+    this.#version = version;
+    this.#dialect = dialectOf(version, options.resource);
+    this.origin = new URL(base).origin;
+    this.tokens = new TokenKeeper({ http, archive, url: base, credentials, redactor });
+    this.#connection = new NbiaConnection({
+      http,
+      archive,
+      base,
+      access: this.#dialect.access,
+      tokens: this.tokens,
+      apiKey: credentials.apiKey,
+      replies,
+      user: credentials.user ?? credentials.token ?? credentials.apiKey ?? "",
+    });
   }
 
-  /** Scheme and host that bytes come from, for receipts. */
-  get origin(): string {
-    return new URL(this.#base).origin;
+  /** Whether this archive gives the MD5 of images. */
+  get digests(): boolean {
+    return this.#dialect.digests;
   }
 
-  /** Rows of a GET endpoint. After a retry rows come again. */
+  /** Whether rows of getSeries lack columns that only the study's row has: then they are joined for every listing. */
+  get studiesApart(): boolean {
+    return this.#dialect.studiesApart;
+  }
+
+  /** Whether this version has an endpoint for `rows` or, with `counts`, for `counts`. Names are v4's. */
+  serves(endpoint: string, how: "rows" | "counts" = "rows"): boolean {
+    return this.#dialect[how](endpoint, {}) !== null;
+  }
+
+  /**
+   * Rows of a GET endpoint by the names and parameters of v4. What the version can't narrow comes wider. After a
+   * retry rows come again. Throws `unsupported-filter` for an endpoint that the version does not have.
+   */
   rows(endpoint: string, parameters: Parameters, context: SourceContext): AsyncIterable<WireRow> {
-    const query = new URLSearchParams({ ...parameters, format: "json" });
-    return this.#rows(endpoint, { method: "GET", url: this.#url(endpoint, query) }, context);
+    const question = this.#dialect.rows(endpoint, parameters) ?? this.#lacks(endpoint);
+    return context.retry.stream(endpoint, (attempt) => this.#connection.rows(question, attempt, context));
   }
 
-  /** Rows of an endpoint that takes no `format` (v4 answers 400 to it there). */
+  /** Rows of an endpoint that takes no `format` (v4 answers 400 to it there), otherwise as `rows`. */
   counts(endpoint: string, parameters: Parameters, context: SourceContext): AsyncIterable<WireRow> {
-    return this.#rows(
-      endpoint,
-      { method: "GET", url: this.#url(endpoint, new URLSearchParams(parameters)) },
-      context,
-    );
+    const question = this.#dialect.counts(endpoint, parameters) ?? this.#lacks(endpoint);
+    return context.retry.stream(endpoint, (attempt) => this.#connection.rows(question, attempt, context));
   }
 
-  /** v4/getSeriesMetadata: POST, `list` comma-joined; unknown UIDs are left out of the reply. */
-  seriesMetadata(uids: readonly string[], context: SourceContext): AsyncIterable<WireRow> {
-    const body = new URLSearchParams({ list: uids.join(","), format: "json" }).toString();
-    const headers = { "content-type": "application/x-www-form-urlencoded" };
-    return this.#rows(
-      "getSeriesMetadata",
-      { method: "POST", url: this.#url("getSeriesMetadata"), body, headers },
-      context,
+  /**
+   * Rows of series with the columns of v4/getSeriesMetadata that listings use; unknown UIDs are left out. v4 takes
+   * them in one POST, `list` comma-joined; older versions are asked series by series and study by study.
+   */
+  async *seriesMetadata(uids: readonly string[], context: SourceContext): AsyncGenerator<WireRow> {
+    const { bulk } = this.#dialect;
+    if (bulk !== null) {
+      const form = new URLSearchParams({ list: uids.join(","), format: "json" });
+      yield* context.retry.stream("getSeriesMetadata", (attempt) =>
+        this.#connection.rows({ path: bulk, parameters: {} }, attempt, context, form),
+      );
+      return;
+    }
+    const studies = new Map<string, Promise<WireRow | undefined>>();
+    const study = (uid: string): Promise<WireRow | undefined> => {
+      const known = studies.get(uid) ?? this.#first("getPatientStudy", { StudyInstanceUID: uid }, context);
+      studies.set(uid, known);
+      return known;
+    };
+    const each = async (uid: string): Promise<WireRow | undefined> => {
+      const series = await this.#first("getSeries", { SeriesInstanceUID: uid }, context);
+      return series && withStudy(series, (await study(String(series.StudyInstanceUID))) ?? {});
+    };
+    async function* all(): AsyncGenerator<string> {
+      yield* uids;
+    }
+    for await (const row of mapOrdered(all(), SINGLE_JOBS, each)) if (row) yield row;
+  }
+
+  /** The series of a shared list, with few columns. No row: there is no such list (the server says nothing else). */
+  sharedList(name: string, context: SourceContext): AsyncIterable<WireRow> {
+    const question = this.#dialect.sharedList(name);
+    return context.retry.stream("shared list", (attempt) =>
+      this.#connection.rows(question, attempt, context),
     );
   }
 
   /**
-   * v4/getImage with IncludeMD5 (commit 6a85f7d, 2025-11-26): a zip of LICENSE, the images and md5hashes.csv.
-   * Not retried here. 400 means unknown, withdrawn or not permitted (`access-item`).
+   * A zip of the images, with md5hashes.csv where the archive gives digests. Not retried here. `access-item`:
+   * unknown, withdrawn or not permitted.
    */
-  async images(
-    seriesInstanceUid: string,
-    attempt: number,
-    context: Context,
-  ): Promise<AsyncIterable<Uint8Array>> {
-    const query = new URLSearchParams({
-      SeriesInstanceUID: seriesInstanceUid,
-      NewFileNames: "Yes",
-      IncludeMD5: "Yes",
-    });
-    const response = await this.#send(
-      {
-        method: "GET",
-        url: this.#url("getImage", query),
-        firstByteTimeoutMs: firstByteTimeoutMs(attempt),
-        data: true,
-      },
-      context,
-    );
-    return this.#data(response, context);
+  images(seriesInstanceUid: string, attempt: number, context: Context): Promise<AsyncIterable<Uint8Array>> {
+    return this.#connection.data(this.#dialect.images(seriesInstanceUid), attempt, context);
   }
 
-  /** v4/getSingleImage: one DICOM file. An unknown SOP Instance UID is answered with 500. Not retried here. */
-  async image(
+  /** One DICOM file. An unknown SOP Instance UID is answered with 500. Not retried here. */
+  image(
     seriesInstanceUid: string,
     sopInstanceUid: string,
     attempt: number,
     context: Context,
   ): Promise<AsyncIterable<Uint8Array>> {
-    const query = new URLSearchParams({
-      SeriesInstanceUID: seriesInstanceUid,
-      SOPInstanceUID: sopInstanceUid,
-    });
-    const response = await this.#send(
-      {
-        method: "GET",
-        url: this.#url("getSingleImage", query),
-        firstByteTimeoutMs: firstByteTimeoutMs(attempt),
-        data: true,
-      },
-      context,
+    const question = this.#dialect.image(seriesInstanceUid, sopInstanceUid);
+    return this.#connection.data(question, attempt, context);
+  }
+
+  /** Count and bytes of a series, null where the archive says nothing (v1 answers `[{}]` to an unknown one). Not retried here. */
+  async seriesSize(
+    seriesInstanceUid: string,
+    attempt: number,
+    context: Context,
+  ): Promise<{ files: number | null; bytes: number | null }> {
+    const parameters = { SeriesInstanceUID: seriesInstanceUid };
+    const question = this.#dialect.rows("getSeriesSize", parameters) ?? this.#lacks("getSeriesSize");
+    const number = (value: unknown): number | null =>
+      value === undefined || !Number.isFinite(Number(value)) ? null : Number(value);
+    for await (const row of this.#connection.rows(question, attempt, context)) {
+      return { files: number(row.ObjectCount), bytes: number(row.TotalSizeInBytes) };
+    }
+    return { files: null, bytes: null };
+  }
+
+  /** 32 hex digits. Throws `proof-digest` where the archive gives none. */
+  async md5OfImage(sopInstanceUid: string, context: SourceContext): Promise<string> {
+    const question = this.#dialect.md5(sopInstanceUid);
+    if (question === null) {
+      throw new RunError("proof-digest", `${this.#archive} gives no MD5 of an image (api ${this.#version})`);
+    }
+    return context.retry.run(`md5 of ${sopInstanceUid}`, (attempt) =>
+      this.#connection.md5(question, attempt, context),
     );
-    return this.#data(response, context);
   }
 
-  /** v4/getMD5HashForImage: 32 hex digits as text. */
-  md5OfImage(sopInstanceUid: string, context: SourceContext): Promise<string> {
-    const url = this.#url("getMD5HashForImage", new URLSearchParams({ SOPInstanceUID: sopInstanceUid }));
-    return context.retry.run(`md5 of ${sopInstanceUid}`, async (attempt) => {
-      const response = await this.#send(
-        { method: "GET", url, firstByteTimeoutMs: firstByteTimeoutMs(attempt) },
-        context,
-      );
-      await this.#expectOk(response, context);
-      const text = (await response.text(TEXT_LIMIT_BYTES)).trim();
-      if (!/^[0-9a-f]{32}$/iu.test(text)) {
-        throw new RunError("archive-reply", "the archive's MD5 of an image is not 32 hex digits", {
-          at: { url: response.url },
-        });
-      }
-      return text.toLowerCase();
-    });
-  }
-
-  #url(endpoint: string, query?: URLSearchParams): URL {
-    const text = query?.toString() ?? "";
-    return new URL(`${this.#base}/services/v4/${endpoint}${text === "" ? "" : `?${text}`}`);
-  }
-
-  #rows(
-    operation: string,
-    request: Omit<HttpRequest, "firstByteTimeoutMs">,
+  /** All rows are read, so that the connection is used again. */
+  async #first(
+    endpoint: string,
+    parameters: Parameters,
     context: SourceContext,
-  ): AsyncIterable<WireRow> {
-    return context.retry.stream(operation, (attempt) =>
-      this.#rowsOnce({ ...request, firstByteTimeoutMs: firstByteTimeoutMs(attempt) }, context),
+  ): Promise<WireRow | undefined> {
+    let first: WireRow | undefined;
+    for await (const row of this.rows(endpoint, parameters, context)) first ??= row;
+    return first;
+  }
+
+  #lacks(endpoint: string): never {
+    throw new RunError(
+      "unsupported-filter",
+      `${this.#archive} can't be asked for this: its interface (api ${this.#version}) has no ${endpoint}`,
     );
-  }
-
-  #rowsOnce(request: HttpRequest, context: SourceContext): AsyncIterable<WireRow> {
-    const { replies = null, credentials } = this.#options;
-    const { method, url, body = "" } = request;
-    const user = credentials.user ?? credentials.token ?? "";
-    const ask = async (): Promise<AsyncIterable<Uint8Array>> => {
-      const response = await this.#send(request, context);
-      await this.#expectOk(response, context);
-      return response.body;
-    };
-    return throughCache(replies, { method, url, body, user }, ask, (reply) => rowsIn(reply, url), context);
-  }
-
-  async #data(response: HttpResponse, context: Context): Promise<AsyncIterable<Uint8Array>> {
-    await this.#expectOk(response, context);
-    // Data is labelled application/octet-stream or application/dicom; only what is refused or broken is text.
-    if (/^(application\/json|text\/)/iu.test(response.header("content-type") ?? "")) {
-      const sentence = (await response.text(TEXT_LIMIT_BYTES)).slice(0, 300);
-      throw new RunError("archive-reply", `a message came instead of data: ${sentence}`, {
-        at: { url: response.url, archive: this.#options.archive },
-      });
-    }
-    return response.body;
-  }
-
-  /** The login of this archive's account. */
-  get tokens(): TokenKeeper {
-    return this.#tokens;
-  }
-
-  /** Sends with the token, and once more with a new token when the old one was refused. */
-  async #send(request: HttpRequest, context: Context): Promise<HttpResponse> {
-    const { http, archive } = this.#options;
-    for (let renewed = false; ; renewed = true) {
-      const token = await this.#tokens.token(context);
-      if (token === null) return http.request(request, context);
-      const headers = { ...request.headers, authorization: `Bearer ${token}` };
-      const response = await http.request({ ...request, headers }, context);
-      if (response.status !== 401 || renewed || !this.#tokens.canRenew) return response;
-      await response.discard();
-      context.log("info", `${archive}: the access token was refused; logging in again`);
-      this.#tokens.refused(token);
-    }
-  }
-
-  async #expectOk(response: HttpResponse, context: Context): Promise<void> {
-    const at = { url: response.url, archive: this.#options.archive };
-    const general = statusError(response, context);
-    if (general) {
-      await response.discard();
-      throw general.with(at);
-    }
-    const type = response.header("content-type") ?? "";
-    if (response.status === 401) {
-      await response.discard();
-      throw this.#tokens.rejection().with(at);
-    }
-    if (response.status === 400) {
-      const sentence = (await response.text(TEXT_LIMIT_BYTES)).slice(0, 300);
-      // "…is not in public domain" (v1), "The user has not been granted the access to image with given…" (v2, v4).
-      if (/not been granted|not in public domain/u.test(sentence)) {
-        throw new RunError(
-          "access-item",
-          "the archive does not show this series: unknown, withdrawn or not permitted",
-          { at },
-        );
-      }
-      throw new RunError("archive-reply", `the archive refused the question: ${sentence}`, {
-        at,
-        retry: "never",
-      });
-    }
-    if (response.status !== 200 && response.status !== 204) {
-      await response.discard();
-      throw new RunError("archive-reply", `an answer that NBIA does not give (HTTP ${response.status})`, {
-        at,
-      });
-    }
-    if (/^text\/html/iu.test(type)) {
-      await response.discard();
-      throw new RunError("archive-reply", "a web page came instead of data", { at });
-    }
-  }
-}
-
-/** Rows of a reply. No content, or an empty body with 200 and no type: nothing matches (getData.java, formatResponse). */
-async function* rowsIn(reply: AsyncIterable<Uint8Array>, url: URL): AsyncGenerator<WireRow> {
-  for await (const row of parseJsonArray(reply)) {
-    if (typeof row !== "object" || row === null || Array.isArray(row)) {
-      throw new RunError("archive-reply", "a row of the archive's reply is no object", {
-        at: { url: redactUrl(url) },
-      });
-    }
-    yield row as WireRow;
   }
 }

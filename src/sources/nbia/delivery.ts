@@ -21,12 +21,18 @@ export function deliver(api: NbiaApi, item: Item, options: FetchOptions, context
 
 function deliverSeries(api: NbiaApi, item: Item, options: FetchOptions, context: Context): Delivery {
   let digests: ReadonlyMap<string, Digest> | null = null;
+  let announced = { files: item.files, bytes: item.bytes };
   const facts: Record<string, Value> = {};
   async function* entries(): AsyncGenerator<Entry> {
+    // Listings of the historic service have no size, and nothing else proves its data.
+    if (item.bytes === null && !api.digests) {
+      const size = await api.seriesSize(seriesUidOf(item), options.attempt, context);
+      announced = { files: item.files ?? size.files, bytes: size.bytes };
+    }
     // An archive may be wrong about a size, but not by any amount: a bomb stops here.
     const limits = {
-      maxEntries: (item.files ?? 100_000) * 2 + 1_000,
-      maxTotalBytes: (item.bytes ?? 1 << 30) * 2 + TABLE_LIMIT_BYTES,
+      maxEntries: (announced.files ?? 100_000) * 2 + 1_000,
+      maxTotalBytes: (announced.bytes ?? 1 << 30) * 2 + TABLE_LIMIT_BYTES,
     };
     let first = true;
     for await (const entry of unzip(await api.images(seriesUidOf(item), options.attempt, context), limits)) {
@@ -41,8 +47,7 @@ function deliverSeries(api: NbiaApi, item: Item, options: FetchOptions, context:
   }
   const statement = (): Statement => ({
     digests,
-    files: item.files,
-    bytes: item.bytes,
+    ...announced,
     from: api.origin,
     facts,
   });

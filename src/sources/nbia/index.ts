@@ -4,7 +4,7 @@ import { mapOrdered } from "../../lib/concurrent.ts";
 import type { Context } from "../../lib/context.ts";
 import type { Digest } from "../../lib/digest.ts";
 import { isUid } from "../../model/address.ts";
-import { readSopInstanceUid } from "../../model/dicom.ts";
+import { parseDicomHeader, readSopInstanceUid } from "../../model/dicom.ts";
 import type { Finding } from "../../model/finding.ts";
 import type { Item, Row, Value } from "../../model/item.ts";
 import type { Query } from "../../model/query.ts";
@@ -34,6 +34,7 @@ import { PagesApi } from "./pages-api.ts";
 import { DOWNLOAD_COLUMNS, DOWNLOAD_SUMMARY } from "./pages-map.ts";
 import { LEVEL_COLUMNS, parts, places, tags } from "./questions.ts";
 import { resolveQuery } from "./resolve.ts";
+import { API_VERSIONS, type ApiVersion } from "./wire/dialect.ts";
 
 const CAPABILITIES: Capabilities = {
   levels: ["collection", "patient", "study", "series", "instance"],
@@ -51,6 +52,7 @@ const CAPABILITIES: Capabilities = {
     "until",
     "study-since",
     "study-until",
+    "shared-list",
     "include",
     "exclude",
     "limit",
@@ -97,7 +99,7 @@ export function createNbiaSource(options: SourceOptions): Source {
 class NbiaSource implements Source {
   readonly archive: string;
   readonly kind = "nbia";
-  readonly capabilities = CAPABILITIES;
+  readonly capabilities: Capabilities;
   readonly manifestServer?: string;
   readonly #api: NbiaApi;
   /** Without kept replies: what proves data is asked anew. */
@@ -108,12 +110,20 @@ class NbiaSource implements Source {
 
   constructor(options: SourceOptions) {
     this.archive = options.archive;
-    this.#settings = options.settings;
-    const { http, archive, url, redactor, replies, secrets } = options;
-    this.#fresh = new NbiaApi({ http, archive, url, redactor, credentials: secrets });
-    this.#api = replies
-      ? new NbiaApi({ http, archive, url, redactor, credentials: secrets, replies })
-      : this.#fresh;
+    const { http, archive, url, redactor, replies, secrets, settings } = options;
+    const version = (settings.api ?? "v4") as ApiVersion;
+    if (!API_VERSIONS.includes(version))
+      throw new RunError("usage", `the archive ${archive}: api is one of ${API_VERSIONS.join(", ")}`);
+    if (settings.resource !== undefined && version !== "v3")
+      throw new RunError("usage", `the archive ${archive}: only api = "v3" has resources`);
+    const resource = settings.resource ?? "TCIA";
+    if (!/^\w+$/u.test(resource))
+      throw new RunError("usage", `the archive ${archive}: a resource is one word, e.g. TCIA`);
+    this.#settings = settings;
+    const api = { http, archive, url, version, resource, redactor, credentials: secrets };
+    this.#fresh = new NbiaApi(api);
+    this.#api = replies ? new NbiaApi({ ...api, replies }) : this.#fresh;
+    this.capabilities = this.#api.digests ? CAPABILITIES : { ...CAPABILITIES, digestless: true };
     this.#listing = new NbiaListing(this.#api, archive);
     const { pages } = options.settings;
     this.#pages = pages === undefined ? null : new PagesApi(http, archive, pages);
@@ -134,10 +144,8 @@ class NbiaSource implements Source {
     const [first, second, third, fourth] = query.path;
     const at = (...path: string[]): string => formatAddress(this.archive, path);
     if (first === undefined) {
-      for await (const row of this.#api.counts("getCollectionValuesAndCounts", {}, context)) {
-        const name = String(row.Collection ?? "");
-        if (name !== "") yield { Collection: name, Patients: Number(row.Count), address: at(name) };
-      }
+      for await (const { name, patients } of this.#collections(context))
+        yield { Collection: name, Patients: patients, address: at(name) };
     } else if (isUid(first)) {
       yield* second === undefined ? this.#browseUid(first, query, context) : [];
     } else if (second === undefined) {
@@ -198,7 +206,12 @@ class NbiaSource implements Source {
     if (narrowed || query.path.length > 1 || collections.length > 1) return null;
     if (collections[0] !== undefined && isUid(collections[0])) return null;
     const endpoint = COUNTING[field];
-    if (!endpoint || (field === "collection" && collections.length > 0)) return null;
+    if (
+      !endpoint ||
+      !this.#api.serves(endpoint.path, "counts") ||
+      (field === "collection" && collections.length > 0)
+    )
+      return null;
     const api = this.#api;
     const parameters = collections[0] === undefined ? {} : { Collection: collections[0] };
     return (async function* () {
@@ -250,6 +263,24 @@ class NbiaSource implements Source {
     return digests;
   }
 
+  /** See `Source.inspect`: each file is DICOM, of this series (or this image), and comes once. */
+  async inspect(item: Item, arrived: readonly Arrived[]): Promise<string> {
+    const series = seriesUidOf(item);
+    const seen = new Set<string>();
+    for (const file of arrived) {
+      const header = parseDicomHeader(await file.head());
+      const sop = header?.sopInstanceUid ?? null;
+      if (!header || sop === null) throw new RunError("proof-format", `${file.name} is no DICOM file`);
+      // A head that ends before the series is named has said nothing against it.
+      const other = header.seriesInstanceUid === null ? header.complete : header.seriesInstanceUid !== series;
+      if (other || (sopOf(item) ?? sop) !== sop)
+        throw new RunError("proof-format", `${file.name} is of another series or image than was asked for`);
+      if (seen.has(sop)) throw new RunError("proof-format", `the image ${sop} came twice`);
+      seen.add(sop);
+    }
+    return "dicom";
+  }
+
   async witness(item: Item, arrived: readonly Arrived[], context: SourceContext): Promise<boolean> {
     const listed = new Set<string>();
     for await (const row of this.#fresh.rows(
@@ -293,6 +324,24 @@ class NbiaSource implements Source {
 
   async close(): Promise<void> {}
 
+  /** Collections with their patients. Versions without counts are asked for all patients. */
+  async *#collections(context: SourceContext): AsyncGenerator<{ name: string; patients: number }> {
+    if (this.#api.serves(COLLECTION_COUNTS, "counts")) {
+      for await (const row of this.#api.counts(COLLECTION_COUNTS, {}, context)) {
+        const name = String(row.Collection ?? "");
+        if (name !== "") yield { name, patients: Number(row.Count) };
+      }
+      return;
+    }
+    const patients = new Map<string, Set<string>>();
+    for await (const row of this.#api.rows("getPatient", {}, context)) {
+      const name = String(row.Collection ?? "");
+      if (name !== "") patients.set(name, (patients.get(name) ?? new Set()).add(String(row.PatientId)));
+    }
+    const names = [...patients.keys()].sort();
+    for (const name of names) yield { name, patients: patients.get(name)?.size ?? 0 };
+  }
+
   async *#browseUid(uid: string, query: Query, context: SourceContext): AsyncGenerator<Row> {
     let series: Item | undefined;
     const items: Item[] = [];
@@ -326,8 +375,10 @@ class NbiaSource implements Source {
   }
 }
 
+const COLLECTION_COUNTS = "getCollectionValuesAndCounts";
+
 const COUNTING: Readonly<Record<string, { path: string; column: string }>> = {
-  collection: { path: "getCollectionValuesAndCounts", column: "Collection" },
+  collection: { path: COLLECTION_COUNTS, column: "Collection" },
   modality: { path: "getModalityValuesAndCounts", column: "Modality" },
   "body-part": { path: "getBodyPartValuesAndCounts", column: "BodyPartExamined" },
   manufacturer: { path: "getManufacturerValuesAndCounts", column: "Manufacturer" },

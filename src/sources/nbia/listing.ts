@@ -9,6 +9,8 @@ import type { ListOptions, SourceContext } from "../source.ts";
 import type { NbiaApi, Parameters, WireRow } from "./api.ts";
 import { instanceItem, seriesItem, seriesUidOf, unknownItem } from "./map.ts";
 import { resolveQuery } from "./resolve.ts";
+import { narrowedBy, noSharedList } from "./shared-list.ts";
+import { studyPart, withStudy } from "./wire/rows.ts";
 
 /** UIDs in one v4/getSeriesMetadata: clients send 50 (TCIA/data-retriever) to 10,000 (tcia_utils getSeriesList). */
 const METADATA_BATCH = 500;
@@ -27,6 +29,11 @@ export class NbiaListing {
 
   async *list(query: Query, options: ListOptions, context: SourceContext): AsyncIterable<Item> {
     const [first] = query.path;
+    const lists = query.filters.words["shared-list"];
+    if (lists !== undefined) {
+      yield* this.lookup(this.#sharedLists(lists, query, context), context);
+      return;
+    }
     if (first !== undefined && isUid(first)) {
       yield* this.#byUid(query.path, context);
       return;
@@ -36,8 +43,40 @@ export class NbiaListing {
       return;
     }
     const rows = this.#seriesRows(query, context);
-    if (options.complete) yield* this.#withStudyIds(rows, studyScopes(query), context);
-    else yield* this.#items(rows);
+    const joined = options.complete || this.#api.studiesApart;
+    const items = joined ? this.#withStudies(rows, studyScopes(query), context) : this.#items(rows);
+    const { since, until } = query.filters.dates;
+    if (since === undefined && until === undefined) yield* items;
+    else for await (const item of items) yield this.#dated(item);
+  }
+
+  /** Paths of what the lists hold below the query's path. Throws `unknown-name` for a list that is not there. */
+  async *#sharedLists(
+    names: readonly string[],
+    query: Query,
+    context: SourceContext,
+  ): AsyncGenerator<readonly string[]> {
+    const below = narrowedBy(query);
+    for (const name of names) {
+      let known = false;
+      for await (const row of this.#api.sharedList(name, context)) {
+        known = true;
+        const path = below(row);
+        if (path) yield path;
+      }
+      if (!known) throw noSharedList(this.#archive, name);
+    }
+  }
+
+  /** The historic service told no dates of publication: a question for them must not end as an empty answer. */
+  #dated(item: Item): Item {
+    const { MaxSubmissionTimestamp, DateReleased } = item.labels;
+    if (item.unknown || !this.#api.studiesApart || MaxSubmissionTimestamp != null || DateReleased != null)
+      return item;
+    throw new RunError(
+      "unsupported-filter",
+      `${this.#archive} does not say when series were published, so that --since and --until can't be answered`,
+    );
   }
 
   async *lookup(paths: AsyncIterable<readonly string[]>, context: SourceContext): AsyncIterable<Item> {
@@ -88,10 +127,10 @@ export class NbiaListing {
   }
 
   /**
-   * v4/getSeries has no StudyID, which descriptive folder names need: series are joined with their studies, both
-   * sorted by Study Instance UID. `scope` narrows getPatientStudy as far as it goes; more studies do no harm.
+   * v4/getSeries has no StudyID, which descriptive folder names need, and older versions lack more: series are
+   * joined with their studies, both sorted by Study Instance UID. `scope` narrows getPatientStudy as far as it goes; more studies do no harm.
    */
-  async *#withStudyIds(
+  async *#withStudies(
     rows: AsyncIterable<WireRow>,
     scopes: readonly Parameters[],
     context: SourceContext,
@@ -102,11 +141,10 @@ export class NbiaListing {
         await byStudy.push(`${row.StudyInstanceUID}\u00001`, JSON.stringify(row));
       }
       for (const scope of scopes) {
-        for await (const { StudyInstanceUID, StudyID } of this.#api.rows("getPatientStudy", scope, context)) {
-          await byStudy.push(
-            `${StudyInstanceUID}\u00000`,
-            JSON.stringify({ study: StudyInstanceUID, StudyID }),
-          );
+        for await (const row of this.#api.rows("getPatientStudy", scope, context)) {
+          const study = row.StudyInstanceUID;
+          const told = this.#api.studiesApart ? studyPart(row) : { StudyID: row.StudyID };
+          await byStudy.push(`${study}\u00000`, JSON.stringify({ study, ...told }));
         }
       }
       let study: WireRow = {};
@@ -122,7 +160,7 @@ export class NbiaListing {
             `the archive lists a series of the study ${row.StudyInstanceUID}, but not the study`,
           );
         }
-        const item = seriesItem(this.#archive, { ...row, StudyID: study.StudyID });
+        const item = seriesItem(this.#archive, withStudy(row, study));
         if (item) yield item;
       }
     } finally {
@@ -178,7 +216,7 @@ export class NbiaListing {
     for await (const row of this.#api.rows("getSeries", { [column]: uid }, context)) rows.push(row);
     const study = rows[0]?.StudyInstanceUID;
     if (study === undefined) return;
-    yield* this.#withStudyIds(many(rows), [{ StudyInstanceUID: String(study) }], context);
+    yield* this.#withStudies(many(rows), [{ StudyInstanceUID: String(study) }], context);
   }
 
   async #instance(path: readonly string[], series: Item | undefined, context: SourceContext): Promise<Item> {

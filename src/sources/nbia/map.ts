@@ -2,7 +2,7 @@
 import type { Item, Row, Value } from "../../model/item.ts";
 import { encodeSegment } from "../../model/selection.ts";
 import type { LayoutPlace } from "../source.ts";
-import type { WireRow } from "./api.ts";
+import type { WireRow } from "./wire/rows.ts";
 
 /**
  * Columns of a series: those of v4/getSeries (V4_getSeries.java) in their order, less `Authorized` and
@@ -42,8 +42,16 @@ export const SERIES_COLUMNS = [
 const NUMBERS = new Set(["SeriesNumber", "ImageCount", "FileSize"]);
 const DATES = new Set(["SeriesDate", "StudyDate", "MaxSubmissionTimestamp", "DateReleased"]);
 
-/** A date of any NBIA version (`MM-dd-yyyy`, `yyyy-MM-dd HH:mm:ss.0`, `yyyy/MM/dd`) as `yyyy-MM-dd`; else the text itself. */
+const MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec";
+
+/**
+ * A date of any NBIA version (`MM-dd-yyyy`, `yyyy-MM-dd HH:mm:ss.0`, `yyyy/MM/dd`, and of getSeriesMetaData
+ * `Mon Nov 04 11:45:52 UTC 2013`) as `yyyy-MM-dd`; else the text itself.
+ */
 export function isoDate(text: string): string {
+  const java = /^[A-Z][a-z]{2} ([A-Z][a-z]{2}) (\d{2}) [\d:]{8} \S+ (\d{4})$/u.exec(text);
+  const month = java ? MONTHS.indexOf(java[1] as string) / 3 + 1 : 0;
+  if (java && month >= 1) return `${java[3]}-${String(month).padStart(2, "0")}-${java[2]}`;
   const american = /^(\d{2})-(\d{2})-(\d{4})/u.exec(text);
   if (american) return `${american[3]}-${american[1]}-${american[2]}`;
   const iso = /^(\d{4})[-/](\d{2})[-/](\d{2})/u.exec(text);

@@ -56,6 +56,8 @@ export async function* places(
   const set = (name: string, value: string | undefined): void => {
     if (value !== undefined) parameters[name] = value;
   };
+  // Older versions say nothing of a collection.
+  if (level === "collection" && !api.serves("getCollectionDescriptions", "counts")) return;
   if (level === "collection") {
     set("collectionName", collection);
   } else {
@@ -111,7 +113,7 @@ const LONGEST_HEAD_BYTES = 64 * 1024 * 1024;
 export async function* tags(api: NbiaApi, item: Item, context: SourceContext): AsyncGenerator<Row> {
   const series = seriesUidOf(item);
   let sop = sopOf(item);
-  if (sop === undefined) {
+  if (sop === undefined && api.serves("getDicomTags", "counts")) {
     for await (const row of api.counts("getDicomTags", { SeriesUID: series }, context)) {
       const cell = (column: string): Value => wireValue(column, row[column]);
       yield { element: cell("element"), name: cell("name"), data: cell("data") };

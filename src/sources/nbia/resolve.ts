@@ -4,6 +4,7 @@ import { isUid, nearMatches } from "../../model/address.ts";
 import type { Query, WordFilter } from "../../model/query.ts";
 import type { SourceContext } from "../source.ts";
 import type { NbiaApi } from "./api.ts";
+import { noSharedList } from "./shared-list.ts";
 
 /** Fields whose words v4 lists, with the endpoint, its column and whether it takes Collection. */
 const VALUE_LISTS: readonly (readonly [WordFilter, string, string])[] = [
@@ -63,6 +64,11 @@ export async function resolveQuery(
     // Known in the whole archive is enough: a word that this collection lacks matches nothing, which is no error.
     const known = values(api, endpoint, column, context);
     words[name] = await all(wanted, (word) => canonical(name, word, archive, known));
+  }
+  for (const name of words["shared-list"] ?? []) {
+    let known = false;
+    for await (const _ of api.sharedList(name, context)) known = true;
+    if (!known) throw noSharedList(archive, name);
   }
   return { path, filters: { ...query.filters, words } };
 }

@@ -533,10 +533,11 @@ describe("the portal's endpoints", () => {
   it("the historic service: the same names, a key for its generations 2 and 3", async () => {
     const v3 = "/services/v3/TCIA/query";
     expect((await ask(`${v3}/getCollectionValues?format=json`)).status).toBe(401);
-    expect((await ask(`${v3}/getCollectionValues?format=json&api_key=k`)).text).toBe(
+    expect((await ask(`${v3}/getCollectionValues?format=json&api_key=k`)).status).toBe(401);
+    expect((await ask(`${v3}/getCollectionValues?format=json&api_key=demo`)).text).toBe(
       '[{"Collection":"LUNG CT"}]',
     );
-    const header = { headers: { api_key: "k" } };
+    const header = { headers: { api_key: "demo" } };
     expect((await ask(`${v3}/PatientsByModality?Collection=LUNG+CT&Modality=MR`, header)).text).toContain(
       "P2",
     );
@@ -544,6 +545,27 @@ describe("the portal's endpoints", () => {
     expect((await ask("/services/v3/SharedList/query/ContentsByName?name=sandbox", header)).text).toContain(
       "1.2.3.1",
     );
+  });
+
+  it("the historic service: every format, also of a shared list, and the columns of an endpoint", async () => {
+    const header = { headers: { api_key: "demo" } };
+    for (const query of ["TCIA/query/getPatient?", "SharedList/query/ContentsByName?name=sandbox&"]) {
+      const types: (string | undefined)[] = [];
+      for (const format of ["json", "csv", "html", "xml"]) {
+        const reply = await ask(`/services/v3/${query}format=${format}`, header);
+        expect(reply.status).toBe(200);
+        types.push(reply.headers["content-type"]);
+      }
+      expect(types).toEqual(["application/json", "text/csv", "text/html", "application/xml"]);
+    }
+    const metadata = await ask("/services/v3/TCIA/query/getSeries/metadata?format=csv", header);
+    expect(metadata.text.split("\n").slice(0, 3)).toEqual([
+      '"name","position"',
+      '"SeriesInstanceUID","1"',
+      '"StudyInstanceUID","2"',
+    ]);
+    expect((await ask("/services/v3/TCIA/query/getImage/metadata", header)).status).toBe(404);
+    expect((await ask("/services/v3/TCIA/query/getSeries/metadata")).status).toBe(401);
   });
 });
 

@@ -8,12 +8,13 @@ import { databaseOrder } from "../../sandbox/hash32.ts";
 import type { Reply, Route, SandboxRequest, StandIn, World } from "../../sandbox/stand-ins.ts";
 import { dicomTagEndpoints } from "./sandbox/dicom-tags.ts";
 import { downloadEndpoints, keptZip } from "./sandbox/downloads.ts";
-import { badRequest, serverError } from "./sandbox/format.ts";
+import { badRequest, formatRows, serverError } from "./sandbox/format.ts";
 import { KeptZips } from "./sandbox/kept-zips.ts";
 import { manifestEndpoints } from "./sandbox/manifests.ts";
 import { TokenService, type User } from "./sandbox/oauth.ts";
 import { CollectionPages } from "./sandbox/pages.ts";
 import { patientEndpoints } from "./sandbox/patients.ts";
+import { columnsOf } from "./sandbox/rows.ts";
 import { seriesEndpoints } from "./sandbox/series.ts";
 import { simpleSearchEndpoints } from "./sandbox/simple-search.ts";
 import { valueEndpoints } from "./sandbox/values.ts";
@@ -53,6 +54,15 @@ class NbiaStandIn implements StandIn {
     return [
       { name: "tcia", kind: this.kind, url: `${origin}/nbia-api`, settings: { pages: `${origin}/api` } },
       { name: "nlst", kind: this.kind, url: `${origin}/nlst/nbia-api`, settings: { pages: `${origin}/api` } },
+      { name: "tcia-v1", kind: this.kind, url: `${origin}/nbia-api`, settings: { api: "v1" } },
+      { name: "tcia-v2", kind: this.kind, url: `${origin}/nbia-api`, settings: { api: "v2" } },
+      {
+        name: "tcia-v3",
+        kind: this.kind,
+        url: origin,
+        settings: { api: "v3", resource: "TCIA" },
+        credentials: { API_KEY },
+      },
     ];
   }
 
@@ -77,28 +87,45 @@ class NbiaStandIn implements StandIn {
   }
 
   /**
-   * The service before NBIA's own, whose names and columns live on in v1. Its generations 2 and 3 wanted a key
-   * (TCIA-Community/TCIA-API-SDK); any will do here.
+   * The service before NBIA's own, whose names and columns live on in v1. Its generations 2 and 3 wanted a key, as
+   * parameter or header (TCIA-Community/TCIA-API-SDK); what it answered to a wrong one is inferred.
    */
   #historic(request: SandboxRequest): Route | undefined {
-    const match = /^\/services\/v([1-4])\/(TCIA|SharedList)\/query\/(\w+)$/.exec(request.path);
+    const match = /^\/services\/v([1-4])\/(TCIA|SharedList)\/query\/(\w+)(\/metadata)?$/.exec(request.path);
     if (match === null) return undefined;
-    const [, generation, resource, asked = ""] = match;
+    const [, generation, resource, asked = "", metadata] = match;
     const needsKey = generation === "2" || generation === "3";
-    if (needsKey && !request.query.get("api_key") && !request.headers.api_key) {
+    const key = request.query.get("api_key") ?? request.headers.api_key;
+    if (needsKey && key !== API_KEY) {
       return page(() => ({
         status: 401,
         headers: { "Content-Type": "text/plain" },
-        body: "api_key is missing",
+        body: key === undefined ? "api_key is missing" : "api_key is not valid",
       }));
     }
     const shared = resource === "SharedList" ? { ContentsByName: "getContentsByName" }[asked] : undefined;
     const name = shared ?? (asked === "PatientsByModality" ? "getPatientByCollectionAndModality" : asked);
     const endpoint = this.#endpoints.get(`v1/${name}`);
-    if (endpoint === undefined || (resource === "SharedList") !== (shared !== undefined)) {
+    if (
+      endpoint === undefined ||
+      endpoint.verb !== "GET" ||
+      (resource === "SharedList") !== (shared !== undefined)
+    ) {
       return page(() => ({ status: 404 }));
     }
-    const open: Omit<Call, "user" | "query"> = { request, api: "v1", host: "main", fault: undefined };
+    if (metadata !== undefined) {
+      const columns = columnsOf(name);
+      return page((r) =>
+        columns === undefined ? { status: 404 } : listColumns(columns, r.query.get("format")),
+      );
+    }
+    const open: Omit<Call, "user" | "query"> = {
+      request,
+      api: "v1",
+      host: "main",
+      historic: true,
+      fault: undefined,
+    };
     return {
       serves: endpoint.serves,
       answer: (r, fault) => this.#answer(endpoint, { ...open, request: r, fault }),
@@ -144,7 +171,7 @@ class NbiaStandIn implements StandIn {
 
   async #answer(
     endpoint: Endpoint,
-    { request, api, host, fault }: Omit<Call, "user" | "query">,
+    { request, api, host, historic = false, fault }: Omit<Call, "user" | "query">,
   ): Promise<Reply> {
     const authorization = request.headers.authorization;
     let user: User = "guest";
@@ -158,9 +185,20 @@ class NbiaStandIn implements StandIn {
       const refusal = unknownParameter(request, endpoint.verb, endpoint.allowed);
       if (refusal !== undefined) return refusal;
     }
-    return endpoint.run({ request, api, host, user, fault, query: (name) => request.query.get(name) });
+    return endpoint.run({
+      request,
+      api,
+      host,
+      historic,
+      user,
+      fault,
+      query: (name) => request.query.get(name),
+    });
   }
 }
+
+/** Key of the historic service. */
+const API_KEY = "demo";
 
 const PREFLIGHT: Reply = {
   status: 200,
@@ -186,6 +224,12 @@ function unknownParameter(
   return undefined;
 }
 
-function page(answer: (request: SandboxRequest) => Reply): Route {
+/** The list of an endpoint's columns; its shape is inferred. */
+function listColumns(columns: readonly string[], format: string | null): Promise<Reply> {
+  const rows = columns.map((name, index) => [name, index + 1] as const);
+  return formatRows(["name", "position"], rows, format);
+}
+
+function page(answer: (request: SandboxRequest) => Reply | Promise<Reply>): Route {
   return { serves: "page", answer };
 }

@@ -273,4 +273,25 @@ const studyColumns = (v4: boolean): readonly Column<Study>[] => [
 ];
 
 export const STUDY_V1 = table<Study>(studyColumns(false));
+/** Columns of an endpoint of v1, undefined for one that gives no rows. */
+export function columnsOf(endpoint: string): readonly string[] | undefined {
+  return COLUMNS_V1.get(endpoint);
+}
+
 export const STUDY_V4 = table<Study>([...studyColumns(true), ["Authorized", () => 1]]);
+
+const COLUMNS_V1: ReadonlyMap<string, readonly string[]> = new Map([
+  ["getCollectionValues", ["Collection"]],
+  ["getModalityValues", ["Modality"]],
+  ["getBodyPartValues", ["BodyPartExamined"]],
+  ["getManufacturerValues", ["Manufacturer"]],
+  ["getPatient", PATIENT_V1.columns],
+  ["NewPatientsInCollection", PATIENT_V1.columns],
+  ["getPatientByCollectionAndModality", ["PatientId"]],
+  ["getPatientStudy", STUDY_V1.columns],
+  ["NewStudiesInPatientCollection", STUDY_V1.columns],
+  ["getSeries", SERIES_V1.columns],
+  ["getSeriesSize", ["TotalSizeInBytes", "ObjectCount"]],
+  ["getSOPInstanceUIDs", ["SOPInstanceUID"]],
+  ["getContentsByName", CONTENTS_V1.columns],
+]);

@@ -171,7 +171,8 @@ export function* seriesEndpoints(view: ArchiveView): Iterable<NamedEndpoint> {
           view.series(call, (series) => series.access === "public"),
           5,
         );
-        return formatRows(columns, mapped(found, row), "JSON");
+        // The historic service gave it in every format, NBIA's own in one.
+        return formatRows(columns, mapped(found, row), call.historic ? call.query("format") : "JSON");
       },
     },
   ];

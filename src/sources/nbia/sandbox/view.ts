@@ -15,6 +15,8 @@ export interface Call {
   readonly request: SandboxRequest;
   readonly api: Api;
   readonly host: "main" | "nlst";
+  /** Asked by way of the service before NBIA's own. */
+  readonly historic?: boolean;
   readonly user: User;
   readonly fault: Fault | undefined;
   /** First value of a query parameter, null when absent. */
