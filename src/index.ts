@@ -24,7 +24,7 @@ import { createRateLimiter } from "./lib/limiter.ts";
 import { createRedactor, type Redactor } from "./lib/redact.ts";
 import { RetryLoop } from "./lib/retry.ts";
 import { nearMatches, parseTarget } from "./model/address.ts";
-import { type Finding, failed, fine } from "./model/finding.ts";
+import { type Finding, failed, fine, warning } from "./model/finding.ts";
 import type { Item, Row } from "./model/item.ts";
 import { type Filters, NO_FILTERS } from "./model/query.ts";
 import type { Request } from "./model/selection.ts";
@@ -523,7 +523,7 @@ export async function readAccountKind(
 export interface LoggedIn {
   /** The credential file. */
   readonly path: string;
-  /** What the archive answered; empty when it was not asked. */
+  /** What the archive answered, when it was asked; warnings. */
   readonly findings: readonly Finding[];
   /** Variables of the environment that go before what is stored now. */
   readonly overridden: readonly string[];
@@ -543,7 +543,12 @@ export async function logIn(
   const path = credentialsPath(environment);
   // A file that can't be used is told before anybody is asked.
   readCredentials(path);
+  const { protocol, hostname, origin } = new URL(url);
   const findings: Finding[] = [];
+  if (protocol === "http:" && !/^(localhost|127\..*|\[::1\])$/u.test(hostname)) {
+    const what = `${hostname} is asked over http: whoever is on the way can read the account`;
+    findings.push(warning("connection", what, "use the archive's https address"));
+  }
   if (check) {
     const gantry = await open({ environment, ...rest, retries: 1, secrets: { [archive]: secrets } });
     try {
@@ -555,7 +560,7 @@ export async function logIn(
       await gantry.close();
     }
   }
-  const credentials: Credentials = { origin: new URL(url).origin, ...secrets };
+  const credentials: Credentials = { origin, ...secrets };
   await writeCredentials(path, archive, credentials);
   const prefix = environmentPrefix(archive);
   const names = ["USER", "PASSWORD", "TOKEN", "API_KEY"].map((end) => `${prefix}${end}`);

@@ -145,8 +145,9 @@ export const system: System = {
   askSecret(question) {
     // A line editor that draws nowhere: raw mode, so that the terminal itself echoes nothing either.
     const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
-    process.stderr.write(question);
     const lines = createInterface({ input: process.stdin, output: nowhere, terminal: true, historySize: 0 });
+    // Only now: whoever answers the question at once is not shown either.
+    process.stderr.write(question);
     return new Promise((resolve) => {
       lines.on("close", () => {
         process.stderr.write("\n");

@@ -6,6 +6,7 @@ import { RunError } from "../errors.ts";
 import {
   ensureFolder,
   makeFolder,
+  makeFolderSync,
   openAppender,
   syncFolder,
   toDiskError,
@@ -23,6 +24,20 @@ afterEach(async () => {
 function fsError(code: string, extra: { errno?: number; syscall?: string } = {}): Error {
   return Object.assign(new Error(code), { code, syscall: "write", ...extra });
 }
+
+describe("makeFolderSync", () => {
+  it("makes what is missing, leaves what is there, and fails for a file in the way", async () => {
+    makeFolderSync(join(folder, "a", "b"));
+    makeFolderSync(join(folder, "a", "b"));
+    await writeFile(join(folder, "a", "b", "file"), "");
+    expect(() => makeFolderSync(join(folder, "a", "b", "file"))).toThrow(/EEXIST/u);
+    expect(() => makeFolderSync(join(folder, "a", "b", "file", "c"))).toThrow(/ENOTDIR/u);
+  });
+
+  it.runIf(process.platform === "linux")("gives up where no folder can be made", () => {
+    expect(() => makeFolderSync("/proc/gantry/a")).toThrow(/ENOENT/u);
+  });
+});
 
 describe("makeFolder", () => {
   it("makes parents, tells the first that was made, and says what is in the way", async () => {

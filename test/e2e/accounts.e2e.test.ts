@@ -4,6 +4,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { datasetOf } from "../../src/sandbox/tiny-dataset.ts";
+import { commandLines } from "../support/arguments.ts";
 import { dicomSeries } from "../support/dataset.ts";
 import { freshDir, listAll, listFiles, type Stage, startStage } from "../support/gantry.ts";
 import { hasTerminal, typeInto } from "../support/terminal.ts";
@@ -69,6 +70,13 @@ describe("a login", () => {
     expect(refused.stderr).not.toContain("not-the-password");
     expect(existsSync(credentials)).toBe(false);
     expect((await stage.run([...wrong, "--no-check"], { input: "not-the-password\n" })).code).toBe(0);
+    const half = await stage.run(["archives", "--format", "json"], { env: { GANTRY_NLST_USER: "demo" } });
+    expect(JSON.parse(half.stdout)).toContainEqual(
+      expect.objectContaining({
+        name: "nlst",
+        account: expect.stringContaining("GANTRY_NLST_PASSWORD is not"),
+      }),
+    );
     const used = await stage.run(["ls", "tcia:"]);
     expect(used.code, used.stderr).toBe(4);
     expect(used.stderr).toMatch(/gantry login tcia/u);
@@ -206,7 +214,12 @@ describe("a restricted collection", () => {
       { kind: "expired-token", route: "**/getImage", count: 1, skip: 1 },
     ]);
     const dir = await freshDir();
-    const result = await stage.run(["get", "tcia:", "-o", dir, "--jobs", "1", "--retries", "0", "--json"]);
+    const program = stage.start(["get", "tcia:", "-o", dir, "--jobs", "1", "--retries", "0", "--json"]);
+    const lines: string[] = [];
+    const watching = setInterval(() => lines.push(...commandLines(program)), 50);
+    const result = await program.ended;
+    clearInterval(watching);
+    expect(lines.length).toBeGreaterThan(0);
     expect(result.code, result.stderr).toBe(0);
     const grants = stage.requests("token").map(({ form }) => form.grant_type?.[0]);
     expect(grants[0]).toBe("password");
@@ -216,6 +229,7 @@ describe("a restricted collection", () => {
     const places: [string, string][] = [
       ["stdout", result.stdout],
       ["stderr", result.stderr],
+      ["arguments of processes", lines.join("\n")],
     ];
     for (const path of await listAll(dir)) places.push([path, await readFile(join(dir, path), "latin1")]);
     expect(places.some(([path]) => path.includes("/receipts/"))).toBe(true);

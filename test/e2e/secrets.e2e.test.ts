@@ -1,18 +1,10 @@
-import { readdirSync, readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import { datasetOf } from "../../src/sandbox/tiny-dataset.ts";
+import { commandLines } from "../support/arguments.ts";
 import { dicomSeries } from "../support/dataset.ts";
-import {
-  freshDir,
-  hashTree,
-  listAll,
-  type Program,
-  type Stage,
-  startStage,
-  until,
-} from "../support/gantry.ts";
+import { freshDir, hashTree, listAll, type Stage, startStage, until } from "../support/gantry.ts";
 
 const PASSWORD = "correct-horse-battery-staple";
 const LOGIN = { GANTRY_TCIA_USER: "demo", GANTRY_TCIA_PASSWORD: PASSWORD };
@@ -141,22 +133,6 @@ describe("a login", () => {
     }
   });
 });
-
-/** Arguments of the program and of whatever it started, as any user of the machine can read them. */
-function commandLines(program: Program): string[] {
-  const found: string[] = [];
-  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/u.test(name))) {
-    try {
-      const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-      const parent = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1];
-      if (Number(pid) !== program.pid && Number(parent) !== program.pid) continue;
-      found.push(readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\u0000", " "));
-    } catch {
-      // It ended in between.
-    }
-  }
-  return found;
-}
 
 describe("an interrupted run", () => {
   const big = () =>

@@ -1,4 +1,4 @@
-import { defineCommand, type Running, UsageError } from "../command.ts";
+import { defineCommand, isRunError, type Running, UsageError } from "../command.ts";
 import { writeFindings } from "../findings.ts";
 import type { Gantry, Row } from "../library.ts";
 import { withGantry } from "../open-library.ts";
@@ -84,14 +84,13 @@ const list = (flags: Flags, running: Running): Promise<number> =>
   withGantry(running, async (gantry) => {
     async function* rows(): AsyncIterable<Row> {
       for (const { name, kind, url, settings, from } of gantry.archives()) {
-        const account = gantry.account(name);
         const pairs = Object.entries(settings).map(([key, value]) => `${key}=${value}`);
         yield {
           name,
           kind,
           url,
           settings: pairs.length === 0 ? null : pairs.join(" "),
-          account: account === null ? null : accountWords(account),
+          account: accountOf(gantry, name),
           from,
           address: `${name}:`,
         };
@@ -106,8 +105,19 @@ const list = (flags: Flags, running: Running): Promise<number> =>
     return 0;
   });
 
-const accountWords = ({ what, from }: NonNullable<ReturnType<Gantry["account"]>>): string =>
-  from === "environment" ? `${what} (environment)` : what;
+/** Null: nobody in particular. A list shows the others even when one account is only half set. */
+function accountOf(gantry: Gantry, name: string): string | null {
+  try {
+    const account = gantry.account(name);
+    if (account === null) return null;
+    return account.from === "environment" ? `${account.what} (environment)` : account.what;
+  } catch (error) {
+    if (isRunError(error) && error.exit === ACCESS) return `unusable: ${error.message}`;
+    throw error;
+  }
+}
+
+const ACCESS = 4;
 
 async function add(
   [name, kind, url]: [string, string, string],

@@ -13,7 +13,8 @@ export async function* diagnose(
 ): AsyncGenerator<Finding> {
   const version = settings.api ?? "v4";
   try {
-    const login = await tokens.logIn(context);
+    // v1 and the historic v3 know no tokens (nbia-api restAPI/getData.java; TCIA-Community/TCIA-API-SDK).
+    const login = version === "v1" || version === "v3" ? null : await tokens.logIn(context);
     if (login !== null) {
       yield fine("login", `user ${login.user} is logged in; a login lasts ${lasting(login.seconds)}`);
     }
