@@ -14,7 +14,8 @@ import { readXml } from "./xml-events.ts";
 
 /** What a spreadsheet may make us do: the largest real ones have some 7,000 rows and 3 MB. */
 const LIMITS = { maxEntries: 10_000, maxEntryBytes: 2 ** 30, maxTotalBytes: 2 ** 30 };
-const MAX_SHARED_BYTES = 96 * 1024 * 1024;
+/** 500,000 UIDs. */
+const MAX_SHARED_BYTES = 32 * 1024 * 1024;
 const MAX_CELL_CHARACTERS = 32_767;
 /** Of all sheets together; a sheet of Excel ends at 1,048,576 rows (Excel specifications and limits). */
 const MAX_ROWS = 2_000_000;
@@ -28,7 +29,7 @@ interface Workbook {
 }
 
 /**
- * Memory is bounded by the shared texts, at most 96 MiB. Throws `bad-selection` for what is no spreadsheet, one that
+ * Memory is bounded by the shared texts, at most 32 MiB. Throws `bad-selection` for what is no spreadsheet, one that
  * inflates to more than 1 GiB or holds more texts, and one without a sheet whose first row names series.
  */
 export async function* readSpreadsheet(path: string, name: string, archives: Archives): FoundBatches {
@@ -192,10 +193,13 @@ function tooLarge(name: string, what: string): RunError {
 /** The texts of cells, kept outside of the JavaScript heap. */
 class SharedTexts {
   readonly #name: string;
-  #bytes = Buffer.alloc(64 * 1024);
+  /** Of `CHUNK_BYTES` each; a text stands in one of them. */
+  readonly #chunks: Buffer[] = [];
+  /** Bytes used of all chunks, the rests at their ends included. */
   #used = 0;
-  /** Where each text ends. */
-  #ends = new Uint32Array(1024);
+  /** Where each text begins, over all chunks, and how long it is. */
+  #begins = new Uint32Array(1024);
+  #sizes = new Uint32Array(1024);
   #count = 0;
 
   constructor(name: string) {
@@ -228,24 +232,36 @@ class SharedTexts {
   /** Empty for a number that names no text. */
   at(index: number): string {
     if (!Number.isInteger(index) || index < 0 || index >= this.#count) return "";
-    return this.#bytes.toString("utf8", index === 0 ? 0 : this.#ends[index - 1], this.#ends[index]);
+    const begin = this.#begins[index] as number;
+    const from = begin % CHUNK_BYTES;
+    const chunk = this.#chunks[Math.floor(begin / CHUNK_BYTES)];
+    return chunk?.toString("utf8", from, from + (this.#sizes[index] as number)) ?? "";
   }
 
   #add(text: string): void {
-    const size = Buffer.byteLength(text);
-    if (this.#used + size > MAX_SHARED_BYTES) throw tooLarge(this.#name, "more than 96 MiB of text");
-    if (this.#used + size > this.#bytes.length) {
-      const larger = Buffer.allocUnsafe(Math.max(this.#bytes.length * 2, this.#used + size));
-      this.#bytes.copy(larger, 0, 0, this.#used);
-      this.#bytes = larger;
+    const bytes = Buffer.from(text);
+    const left = CHUNK_BYTES - (this.#used % CHUNK_BYTES);
+    if (bytes.length > left) this.#used += left;
+    if (this.#used + bytes.length > MAX_SHARED_BYTES) throw tooLarge(this.#name, "more than 32 MiB of text");
+    const at = Math.floor(this.#used / CHUNK_BYTES);
+    this.#chunks[at] ??= Buffer.allocUnsafeSlow(CHUNK_BYTES);
+    bytes.copy(this.#chunks[at], this.#used % CHUNK_BYTES);
+    if (this.#count === this.#begins.length) {
+      this.#begins = twice(this.#begins);
+      this.#sizes = twice(this.#sizes);
     }
-    this.#used += this.#bytes.write(text, this.#used);
-    if (this.#count === this.#ends.length) {
-      const larger = new Uint32Array(this.#ends.length * 2);
-      larger.set(this.#ends);
-      this.#ends = larger;
-    }
-    this.#ends[this.#count] = this.#used;
+    this.#begins[this.#count] = this.#used;
+    this.#sizes[this.#count] = bytes.length;
     this.#count += 1;
+    this.#used += bytes.length;
   }
+}
+
+/** More than the longest text needs in UTF-8. */
+const CHUNK_BYTES = 1024 * 1024;
+
+function twice(numbers: Uint32Array): Uint32Array<ArrayBuffer> {
+  const larger = new Uint32Array(numbers.length * 2);
+  larger.set(numbers);
+  return larger;
 }

@@ -274,6 +274,18 @@ describe("selections in files", () => {
     ]);
   });
 
+  it("a manifest of the second host leads back to it", async () => {
+    const saved = join(folder, "nlst.tcia");
+    const found = await stage.run(["find", "-", "--save", saved, "--format", "csv"], {
+      input: `nlst:${A}\n`,
+    });
+    expect(found.code, found.stderr).toBe(0);
+    expect(await readFile(saved, "utf8")).toContain(`${stage.sandbox.url}/nlst/nbia-download/servlet/`);
+    const again = await stage.run(["find", saved, "--format", "csv"]);
+    expect(again.stdout).toContain(`nlst:${A}`);
+    expect(again.stdout).toBe(found.stdout);
+  });
+
   it.each([
     [
       "single.tcia",

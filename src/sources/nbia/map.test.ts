@@ -169,6 +169,17 @@ describe("companions", () => {
     return made;
   };
 
+  it("no control character of a name stands in a file", async () => {
+    const made = await files(
+      held("1.2", { Collection: "C\u001b[2J", LicenseName: "L\u009b", Manufacturer: "M\u001b" }),
+    );
+    expect(Object.values(made)).toHaveLength(2);
+    for (const text of Object.values(made)) {
+      expect(text).toContain("\\u{1b}");
+      expect(text).not.toMatch(/[\u0000-\u0009\u000b\u000c\u000e-\u001f\u007f-\u009f]/u);
+    }
+  });
+
   it("a row a series, unquoted, with a blank for each comma and line end", async () => {
     const { "metadata.csv": csv = "" } = await files(
       held("1.2", { Manufacturer: "GE, Inc\r\nX", StudyDate: "2003-12-12" }),
