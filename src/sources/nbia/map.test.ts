@@ -62,6 +62,8 @@ describe("NBIA rows", () => {
     ["05-27-2015", "2015-05-27"],
     ["2015-05-27 17:12:21.0", "2015-05-27"],
     ["2015/05/27", "2015-05-27"],
+    ["Mon Nov 04 11:45:52 UTC 2013", "2013-11-04"],
+    ["Mon Xyz 04 11:45:52 UTC 2013", "Mon Xyz 04 11:45:52 UTC 2013"],
     ["some day", "some day"],
   ])("a date %j is %j", (text, iso) => {
     expect(isoDate(text)).toBe(iso);

@@ -481,18 +481,31 @@ describe("the portal's endpoints", () => {
   });
 
   it.each([
+    ["DescriptionCriteria", "value0=%22chest%2Fabd%22", 2],
+    ["DescriptionCriteria", "value0=nothing+c*st", 2],
+    ["DescriptionCriteria", "value0=c.est", 0],
+    ["ThirdPartyAnalysis", "value0=Yes", 0],
+    ["PatientAgeRangeCriteria", "from0=0&to0=61", 2],
+    ["PhantomCriteria", "value0=1", 2],
+    ["PhantomCriteria", "value0=2", 0],
+    ["PatientAgeRangeCriteria", "from0=121&to0=130", 0],
+    ["SliceThicknessRangeCriteria", "from0=900&to0=1000", 0],
+  ])("getSimpleSearch: %s %s", async (type, values, totalPatients) => {
+    const form = `criteriaType0=${type}&${values}`;
+    expect(JSON.parse((await ask("v4/getSimpleSearch", { form })).text)).toMatchObject({ totalPatients });
+  });
+
+  it.each([
     [
-      "criteriaType0=DescriptionCriteria&value0=x",
-      "the sandbox does not know the criterion DescriptionCriteria",
+      "criteriaType0=ExcludeCommercialCriteria&value0=YES",
+      "the sandbox does not know the criterion ExcludeCommercialCriteria",
     ],
     [
-      "criteriaType0=ThirdPartyAnalysis&value0=Yes",
-      "the sandbox does not know the criterion ThirdPartyAnalysis",
+      "criteriaType0=CollectionCriteria&value0=LUNG+CT&criteriaType1=TimePointCriteria&fromDay1=1&toDay1=2",
+      "the sandbox does not know the criterion TimePointCriteria",
     ],
-    [
-      "criteriaType0=CollectionCriteria&value0=LUNG+CT&criteriaType1=PatientAgeRangeCriteria&from1=1&to1=2",
-      "the sandbox does not know the criterion PatientAgeRangeCriteria",
-    ],
+    ["criteriaType0=PatientAgeRangeCriteria&from0=1", "null"],
+    ["criteriaType0=PixelSpacingRangeCriteria&from0=a&to0=1", 'For input string: "a"'],
     ["criteriaType0=CollectionCriteria", "null"],
     ["criteriaType0=MinNumberOfStudiesCriteria&value0=two", 'For input string: "two"'],
     [

@@ -155,12 +155,53 @@ const COLUMNS: Readonly<Record<string, (series: SandboxSeries) => string | null>
   seriescriteria: FILTERS.SeriesInstanceUID!,
   patientsexcriteria: (series) => series.patientSex,
   speciescriteria: (series) => series.species?.code ?? "337915000",
+  thirdpartyanalysis: (series) => series.thirdPartyAnalysis,
 };
+
+/** What `fromN` and `toN` bound, both inclusive; a series without a value is not found. */
+const RANGES: Readonly<Record<string, (series: SandboxSeries) => number | null>> = {
+  patientagerangecriteria: ({ patientAge }) => years(patientAge),
+  pixelspacingrangecriteria: ({ pixelSpacingMm }) =>
+    pixelSpacingMm === null ? null : Number(pixelSpacingMm),
+  slicethicknessrangecriteria: ({ sliceThicknessMm }) =>
+    sliceThicknessMm === null ? null : Number(sliceThicknessMm),
+};
+
+/** DICOM ages in whole years (DICOMQueryHandlerImpl.java processPatientAgeRange, which knows no days). */
+function years(age: string | null): number | null {
+  const [, digits, unit] = /^(\d+)([ymw])$/i.exec(age ?? "") ?? [];
+  if (digits === undefined || unit === undefined) return null;
+  return Math.floor(Number(digits) / { y: 1, m: 12, w: 52 }[unit.toLowerCase() as "y" | "m" | "w"]);
+}
+
+/**
+ * A word of it, or a "phrase", in the description of study or series or in the protocol; `*` is anything
+ * (DICOMQueryHandlerImpl.java processDescription).
+ */
+function describedBy(text: string): (series: SandboxSeries) => boolean {
+  const words = (
+    text
+      .toUpperCase()
+      .replace(/\s+/g, " ")
+      .match(/(?:"[^"]*"|[^" ])+/g) ?? []
+  ).map((word) =>
+    word
+      .replaceAll('"', "")
+      .split(/[*%]/)
+      .map((part) => part.replace(/[^\w\s]/g, "\\$&"))
+      .join(".*"),
+  );
+  if (words.length === 0) return () => true;
+  const pattern = new RegExp(words.join("|"), "s");
+  return ({ studyDescription, seriesDescription, protocolName }) =>
+    [studyDescription, seriesDescription, protocolName].some(
+      (cell) => cell !== null && pattern.test(cell.toUpperCase()),
+    );
+}
 
 /**
  * One type given twice is a union, different types are an intersection. The first missing number ends the list.
- * Criteria that the stand-in does not know (age, spacing, thickness, description, phantom, third party, commercial,
- * time point) throw `SearchError`: a search that ignored them would find too much.
+ * Criteria that the stand-in does not know (commercial, time point) throw `SearchError`: a search that ignored them would find too much.
  */
 function readCriteria(form: URLSearchParams, api: Call["api"]): Criteria {
   const unions = new Map<string, Set<string>>();
@@ -197,6 +238,19 @@ function readCriteria(form: URLSearchParams, api: Call["api"]): Criteria {
         const held = new Set([...patient.modalities].map((modality) => modality.toUpperCase()));
         return [...modalities].every((modality) => held.has(modality));
       });
+    } else if (type in RANGES) {
+      const cell = RANGES[type]!;
+      const [from, to] = [decimal(form.get(`from${number}`)), decimal(form.get(`to${number}`))];
+      tests.push((series) => {
+        const found = cell(series);
+        return found !== null && found >= from && found <= to;
+      });
+    } else if (type === "phantomcriteria") {
+      // 0 all, 1 without phantoms, 2 phantoms only (PhantomCriteria.java); every patient here is said to be none.
+      const onlyPhantoms = value() === "2";
+      tests.push(() => !onlyPhantoms);
+    } else if (type === "descriptioncriteria") {
+      tests.push(describedBy(value()));
     } else if (type in COLUMNS && (type !== "bodypartexaminedcriteria" || api === "v4")) {
       const union = unions.get(type) ?? new Set();
       unions.set(type, union.add(value().toUpperCase()));
@@ -214,6 +268,13 @@ function readCriteria(form: URLSearchParams, api: Call["api"]): Criteria {
     wanted: (series) => tests.every((test) => test(series)),
     wantedPatient: (patient) => patientTests.every((test) => test(patient)),
   };
+}
+
+/** As java.lang.Double.parseDouble, its message included. */
+function decimal(text: string | null): number {
+  if (text === null) throw new SearchError("null");
+  if (!/^[+-]?\d+(\.\d*)?$/.test(text)) throw new SearchError(`For input string: "${text}"`);
+  return Number(text);
 }
 
 /** As java.lang.Integer.valueOf, its message included. */
