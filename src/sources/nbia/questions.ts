@@ -114,9 +114,15 @@ export async function* tags(api: NbiaApi, item: Item, context: SourceContext): A
   const series = seriesUidOf(item);
   let sop = sopOf(item);
   if (sop === undefined && api.serves("getDicomTags", "counts")) {
+    const begun = new Map<Value, Value>();
     for await (const row of api.counts("getDicomTags", { SeriesUID: series }, context)) {
       const cell = (column: string): Value => wireValue(column, row[column]);
-      yield { element: cell("element"), name: cell("name"), data: cell("data") };
+      const [element, name] = [cell("element"), cell("name")];
+      // A sequence is closed by a row of the same element (NCIADicomTextObject.java); the `>` tell it anyway.
+      const end = `End ${begun.get(element) ?? ""}`.trim();
+      if (begun.has(element) && String(name ?? "").trim() === end) continue;
+      begun.set(element, name);
+      yield { element, name, data: cell("data") };
     }
     return;
   }
