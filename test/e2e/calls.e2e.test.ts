@@ -365,7 +365,7 @@ async function callLibrary(call: Call, archive: string, dir: string): Promise<Li
   const scope = {
     ...WORDS,
     DIR: dir,
-    FILE: `${dir}.jsonl`,
+    FILE: `${dir}.tcia`,
     by,
     tree: { recursive: false, long: false, ...by() },
     gantry,
@@ -449,7 +449,7 @@ describe("what only v4 can be asked for", () => {
     "%s: tags are read, from the image itself if need be",
     async (name) => {
       const listing = (await callLibrary(
-        { old: "", asks: "", line: "", library: "tags([`tcia:${S}/${I}`])" },
+        { old: "", asks: "", line: "", library: 'tags(["tcia:" + S + "/" + I])' },
         name,
         "",
       )) as Listing;
@@ -465,7 +465,7 @@ describe("what only v4 can be asked for", () => {
 async function compareCommand(call: Call, judge: Judge): Promise<void> {
   const asked = judge.versions.includes("v4") ? "v4" : (judge.versions[0] ?? "v4");
   const { code, stdout, stderr } = await desk.type(
-    `${shellWords}\nFILE=cart-${call.asks}.jsonl\n${call.line} --format json`,
+    `${shellWords}\nFILE=cart-${call.asks}.tcia\n${call.line} --format json`,
   );
   expect({ code, stderr }).toMatchObject({ code: 0 });
   const before = await oldTuples(asked, call, judge);

@@ -3,7 +3,7 @@ import { RunError } from "../../errors.ts";
 import { isUid, nearMatches } from "../../model/address.ts";
 import type { Query, WordFilter } from "../../model/query.ts";
 import type { SourceContext } from "../source.ts";
-import type { NbiaApi } from "./api.ts";
+import type { NbiaApi, WireRow } from "./api.ts";
 import { noSharedList } from "./shared-list.ts";
 
 /** Fields whose words v4 lists, with the endpoint, its column and whether it takes Collection. */
@@ -70,6 +70,7 @@ export async function resolveQuery(
     for await (const _ of api.sharedList(name, context)) known = true;
     if (!known) throw noSharedList(archive, name);
   }
+  if (words.model) words.model = await all(words.model, (word) => model(api, archive, scope, word, context));
   return { path, filters: { ...query.filters, words } };
 }
 
@@ -157,4 +158,29 @@ async function patient(
   }
   const where = scope.length === 0 ? archive : `${archive}:${scope.join(", ")}`;
   return canonical("patient", word, where, Promise.resolve([...known].sort()));
+}
+
+/** No endpoint lists models, but getSeries takes one. Of a collection, near ones are offered. */
+async function model(
+  api: NbiaApi,
+  archive: string,
+  scope: readonly string[],
+  word: string,
+  context: SourceContext,
+): Promise<string> {
+  const folded = (text: string): string => text.trim().toLowerCase();
+  const modelOf = (row: WireRow): string =>
+    typeof row.ManufacturerModelName === "string" ? row.ManufacturerModelName : "";
+  for await (const row of api.rows("getSeries", { ManufacturerModelName: word }, context)) {
+    if (folded(modelOf(row)) === folded(word)) return modelOf(row);
+  }
+  const known = new Set<string>();
+  for (const Collection of scope) {
+    for await (const row of api.rows("getSeries", { Collection }, context)) known.add(modelOf(row));
+  }
+  known.delete("");
+  if (known.size > 0) return canonical("model", word, archive, Promise.resolve([...known].sort()));
+  throw new RunError("unknown-name", `${archive} has no model ${JSON.stringify(word)}`, {
+    hint: `\`gantry values ${archive}: model\` lists them`,
+  });
 }
