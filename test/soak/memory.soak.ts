@@ -46,6 +46,28 @@ describe("memory and time", () => {
     });
   });
 
+  describe("questions about a million series", () => {
+    let server: ServerProcess;
+    beforeAll(async () => {
+      server = await startServer({ series: 1_000_000, imagesPerSeries: 1, imageBytes: 2_000, seed: 3 });
+    });
+    afterAll(() => server.close());
+
+    it.each([
+      ["find", "tcia:", "--level", "patient", "--format", "jsonl"],
+      ["find", "tcia:", "--level", "study", "--format", "jsonl"],
+      ["find", "tcia:", "--count"],
+      ["values", "tcia:", "series", "--format", "jsonl"],
+      ["values", "tcia:", "model", "--cache-dir", join(home.path, "replies")],
+      ["values", "tcia:", "modality", "--since", "2000-01-01", "--cache-dir", join(home.path, "replies")],
+    ])("%s %s %s %s %s %s", async (...args) => {
+      const ended = await runGantry(args, home.path, server.url);
+      tell(args.join(" "), ended);
+      expect(ended.exit, ended.stderr).toBe(0);
+      expect(ended.peakRssBytes).toBeLessThan(BAR_BYTES);
+    });
+  });
+
   it("one series of 2 GB", async () => {
     const server = await startServer({ series: 1, imagesPerSeries: 20, imageBytes: 100_000_000, seed: 3 });
     const target = scratchFolder("large");
