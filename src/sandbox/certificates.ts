@@ -6,7 +6,7 @@ import forge from "node-forge";
 export interface Certificates {
   /** PEM of the authority that clients have to trust. Its key is forgotten before anybody sees this. */
   readonly caCertificate: string;
-  /** PEM of the server's certificate, for 127.0.0.1, ::1 and localhost, and of its key. */
+  /** PEM of the server's certificate, for 127.0.0.1, ::1, localhost and the names asked for, and of its key. */
   readonly certificate: string;
   readonly key: string;
 }
@@ -30,8 +30,14 @@ export interface FaultyCertificate {
   readonly until?: Date;
 }
 
+export interface CertificateOptions extends FaultyCertificate {
+  /** Names beside the loopback's, for clients that have an archive's own host built in. */
+  readonly alsoFor?: readonly string[];
+}
+
 /** A new authority and a server certificate by it; about a third of a second of work. */
-export async function issueCertificates(faulty: FaultyCertificate = {}): Promise<Certificates> {
+export async function issueCertificates(options: CertificateOptions = {}): Promise<Certificates> {
+  const { host, until, alsoFor = [] } = options;
   const [ca, server] = await Promise.all([newKeys(), newKeys()]);
   const caCertificate = sign({
     subject: CA_NAME,
@@ -53,16 +59,16 @@ export async function issueCertificates(faulty: FaultyCertificate = {}): Promise
       {
         name: "subjectAltName",
         altNames:
-          faulty.host !== undefined
-            ? [{ type: DNS_NAME, value: faulty.host }]
+          host !== undefined
+            ? [{ type: DNS_NAME, value: host }]
             : [
-                { type: DNS_NAME, value: "localhost" },
+                ...["localhost", ...alsoFor].map((value) => ({ type: DNS_NAME, value })),
                 { type: IP_ADDRESS, ip: "127.0.0.1" },
                 { type: IP_ADDRESS, ip: "::1" },
               ],
       },
     ],
-    ...(faulty.until ? { until: faulty.until } : {}),
+    ...(until ? { until } : {}),
   });
   return { caCertificate, certificate, key: forge.pki.privateKeyToPem(server.privateKey) };
 }

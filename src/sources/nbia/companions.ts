@@ -2,10 +2,11 @@
  * `metadata.csv` and `COLLECTION/LICENSE` as the official Java retriever 4.4.1 leaves them
  * (software/nbia-download-manager, DataRetrieverCLI.java), so that existing scripts go on working.
  */
+
+import { SOP_CLASS_NAMES } from "../../lib/sop-classes.ts";
 import { displayName } from "../../model/safe-path.ts";
 import type { Companion, HeldItem } from "../source.ts";
 import { plainDescription } from "./map.ts";
-import { SOP_CLASS_NAMES } from "./sop-classes.ts";
 
 const HEADER =
   "Series UID,Collection,3rd Party Analysis,Data Description URI,Subject ID,Study UID,Study Description,Study Date," +

@@ -149,6 +149,22 @@ describe("the advanced interface writes nulls, as Jackson does", () => {
   });
 });
 
+describe("getSeriesMetaData of v2 (the official retriever with -u and -p)", () => {
+  const status = async (path: string, headers: Record<string, string> = {}): Promise<number> =>
+    (await fetch(`${services(tiny)}/${path}?SeriesInstanceUID=1.2.3.4`, { headers })).status;
+
+  it("describes a restricted series to the user who may have it, and to nobody else", async () => {
+    const login = await fetch(`${tiny.url}/nbia-api/oauth/token`, {
+      method: "POST",
+      body: new URLSearchParams({ grant_type: "password", username: "demo", password: "demo" }),
+    });
+    const { access_token } = (await login.json()) as { access_token: string };
+    expect(await status("v2/getSeriesMetaData", { authorization: `Bearer ${access_token}` })).toBe(200);
+    expect(await status("v2/getSeriesMetaData", GUEST.headers)).toBe(204);
+    expect(await status("v1/getSeriesMetaData")).toBe(204);
+  });
+});
+
 describe("getAllSOPClassDefinition (the official retriever's column SOP Class Name)", () => {
   it("is a file of Java properties with the classes of the standard", async () => {
     const reply = await fetch(`${services(tiny)}/v1/getAllSOPClassDefinition`);
@@ -156,6 +172,8 @@ describe("getAllSOPClassDefinition (the official retriever's column SOP Class Na
     const lines = (await reply.text()).trimEnd().split("\n");
     expect(lines).toContain("1.2.840.10008.5.1.4.1.1.481.5=RT Plan Storage");
     expect(lines).toContain("1.2.840.10008.5.1.4.1.1.88.11=Basic Text SR Storage");
+    // Newer than the server's list: the retriever writes null.
+    expect(lines.some((line) => line.startsWith("1.2.840.10008.5.1.4.1.1.91.1="))).toBe(false);
     expect(lines.every((line) => /^1\.2\.840\.10008\.5\.1\.4\.1\.1\.[\d.]+=\S/.test(line))).toBe(true);
   });
 });
