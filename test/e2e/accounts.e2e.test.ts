@@ -189,6 +189,60 @@ describe.skipIf(!hasTerminal)("a login on a terminal (needs python3)", () => {
   });
 });
 
+describe("an older interface", () => {
+  const KEYLESS = { GANTRY_TCIA_V3_API_KEY: "" };
+  const add = (name: string, ...more: string[]) => {
+    const known = stage.sandbox.archives.find((each) => each.name === name);
+    return stage.run(["archives", "add", "old", "nbia", known?.url ?? "", ...more]);
+  };
+
+  it("v3 is added by its settings and asks for a key, which is checked and stored", async () => {
+    const added = await add("tcia-v3", "--api", "v3", "--resource", "TCIA");
+    expect(added.code, added.stderr).toBe(0);
+    expect((await stage.run(["archives", "test", "old"], { env: KEYLESS })).code).toBe(4);
+    const line = await stage.run(["login", "old"]);
+    expect(line.code).toBe(2);
+    expect(line.stderr).toContain("gantry login old --api-key-stdin");
+    expect((await stage.run(["login", "old", "--guest"])).code).toBe(2);
+    const stored = await stage.run(["login", "old", "--api-key-stdin"], { input: "demo\n" });
+    expect(stored.code, stored.stderr).toBe(0);
+    expect(readFileSync(credentials, "utf8")).toContain('api_key = "demo"');
+    const listed = await stage.run(["archives", "list", "--format", "json"]);
+    expect(JSON.parse(listed.stdout)).toContainEqual(
+      expect.objectContaining({ name: "old", settings: "api=v3 resource=TCIA", account: "API key" }),
+    );
+    expect((await stage.run(["ls", "old:"])).stdout).toContain("Open Data");
+    expect((await stage.run(["logout", "old"])).code).toBe(0);
+    expect((await stage.run(["ls", "old:"])).code).toBe(4);
+  });
+
+  it("with a value that it does not have is refused; v1 knows no login; v2 takes guests and users", async () => {
+    expect((await add("tcia-v3", "--api", "v9")).code).toBe(2);
+    expect((await add("tcia-v1", "--set", "api=v1")).code).toBe(0);
+    const none = await stage.run(["login", "old", "--user", "demo", "--password-stdin"], { input: PASSWORD });
+    expect(none.code, none.stderr).toBe(2);
+    expect((await stage.run(["archives", "remove", "old"])).code).toBe(0);
+    expect((await add("tcia-v2", "--api", "v2")).code).toBe(0);
+    expect((await stage.run(["ls", "old:"])).stdout).not.toContain("Closed Trial");
+    const stored = await stage.run(["login", "old", "--user", "demo", "--password-stdin"], {
+      input: PASSWORD,
+    });
+    expect(stored.code, stored.stderr).toBe(0);
+    expect((await stage.run(["ls", "old:"])).stdout).toContain("Closed Trial");
+  });
+
+  it.skipIf(!hasTerminal)("v3 asks a terminal for its key, unseen (needs python3)", async () => {
+    expect((await add("tcia-v3", "--api", "v3")).code).toBe(0);
+    const { code, screen } = await typeInto(
+      ["login", "old"],
+      [["API key for old: ", "demo\r"]],
+      stage.environment,
+    );
+    expect(code, screen).toBe(0);
+    expect(screen).not.toMatch(/: ?demo/u);
+  });
+});
+
 describe("a restricted collection", () => {
   it("is unknown to a guest, and found, fetched and proved with a login", async () => {
     const guest = await stage.run(["find", "tcia:Closed Trial"]);

@@ -31,6 +31,7 @@ export const command = defineCommand<Flags>({
   examples: [
     ["gantry archives", "name, kind, URL and account of each"],
     ["gantry archives add stage nbia https://nbia-stage.example.org/nbia-api", "then `gantry ls stage:`"],
+    ["gantry archives add old nbia https://nbia.example.org --api v3 --resource TCIA", "a historic one"],
     ["gantry archives test tcia", "does it answer, and to whom"],
     ["gantry archives remove stage", "its stored account goes, too"],
   ],
