@@ -306,3 +306,23 @@ export function readSopInstanceUid(head: Uint8Array): string | undefined {
   const spans = readHead(head, "x00080018")?.spans;
   return ascii(spans?.get("x00080018")) ?? ascii(spans?.get("x00020003")) ?? undefined;
 }
+
+/** Who a file says it is: UIDs as they stand in the data set, null where it does not say. */
+export interface DicomIdentity {
+  /** (0008,0018), else (0002,0003). */
+  readonly sopInstanceUid: string | null;
+  readonly seriesInstanceUid: string | null;
+  /** False when the bytes ended before the Series Instance UID was passed: a longer prefix may say more. */
+  readonly complete: boolean;
+}
+
+/** The same head as `parseDicomHeader`, read up to (0020,000E) only. Undefined when this is not DICOM. */
+export function readDicomIdentity(bytes: Uint8Array): DicomIdentity | undefined {
+  const head = readHead(bytes, "x0020000e");
+  if (!head) return undefined;
+  return {
+    sopInstanceUid: ascii(head.spans.get("x00080018")) ?? ascii(head.spans.get("x00020003")),
+    seriesInstanceUid: ascii(head.spans.get("x0020000e")),
+    complete: head.complete,
+  };
+}

@@ -37,6 +37,8 @@ export type RunEvent =
       readonly wanted: Tally;
       readonly fetch: Tally;
       readonly here: Tally;
+      /** What other tools left of wanted items, not proved yet; `fetch` is without it. */
+      readonly found: Tally;
       /** Items asked for that the archive does not show. */
       readonly unknown: number;
       /** Items here that the archive shows no more. */
@@ -71,6 +73,22 @@ export type RunEvent =
       readonly bytes: number;
       readonly proof: readonly string[];
       readonly disputed: string | null;
+      readonly tookMs: number;
+    }
+  /** Files that another tool left were proved and stay where they are (`from` null), or came out of a zip at `from`. */
+  | {
+      readonly type: "item-adopted";
+      readonly item: string;
+      readonly address: string;
+      readonly folder: string;
+      /** All files of the item, with those that were missing and fetched. */
+      readonly files: number;
+      readonly bytes: number;
+      readonly fetchedFiles: number;
+      readonly fetchedBytes: number;
+      readonly proof: readonly string[];
+      readonly disputed: string | null;
+      readonly from: string | null;
       readonly tookMs: number;
     }
   | ({ readonly type: "item-failed" } & Failure)
@@ -119,6 +137,8 @@ export interface RunSummary {
   /** Exit status as in docs/exit-codes.md. */
   readonly exit: number;
   readonly stored: Tally;
+  /** Items made from what another tool left, with the files and bytes of them that were missing and fetched. */
+  readonly adopted: Tally & { readonly fetchedFiles: number; readonly fetchedBytes: number };
   readonly here: Tally;
   readonly failed: number;
   readonly withdrawn: number;

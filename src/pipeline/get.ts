@@ -15,7 +15,7 @@ import type { ItemState } from "../model/receipt.ts";
 import { describeRequest, requestKey } from "../model/selection.ts";
 import type { Archives } from "../selections/found.ts";
 import type { CreateSink } from "../sinks/sink.ts";
-import type { Layout, Source, SourceContext } from "../sources/source.ts";
+import type { ForeignFiles, Layout, Source, SourceContext } from "../sources/source.ts";
 import { type Asking, readAskedAddresses, readAsking, removeAsking, writeAsking } from "../state/asking.ts";
 import { hasDrops, hasPendingDrops, readDropRules } from "../state/dropped.ts";
 import { ReceiptWriter, readItemStates } from "../state/receipts.ts";
@@ -47,7 +47,7 @@ import type { RunEvent, RunSummary } from "./events.ts";
 import { derivedAreThere, readCompanions, writeDerived } from "./held.ts";
 import { folderLayoutOf, layoutOf } from "./layout.ts";
 import { buildPlan, joinStates, type Plan } from "./planning.ts";
-import { pruneFolders } from "./prune.ts";
+import { moveToQuarantine, pruneFolders } from "./prune.ts";
 import { RunReport } from "./report.ts";
 import { transfer } from "./transfer.ts";
 import { listWithdrawn } from "./withdrawn.ts";
@@ -113,6 +113,8 @@ class GetRun {
   readonly #temporary = temporaryFolder(() => this.#unfinished?.partial ?? tmpdir());
   #unfinished: Unfinished | null = null;
   #handle: RunHandle | null = null;
+  /** Of the archives that the plan is for. */
+  #foreign: readonly ForeignFiles[] = [];
 
   constructor(
     words: readonly string[],
@@ -170,7 +172,7 @@ class GetRun {
       throw new RunError("no-match", "nothing in the archive matches");
     }
     const plan = await this.#plan(state, layout, selections, null);
-    this.#report.promisedItems = plan.fetch.items;
+    this.#report.promisedItems = plan.todo;
     await plan.close();
   }
 
@@ -232,10 +234,12 @@ class GetRun {
     this.#context.signal.throwIfAborted();
     handle.update({ state: "finishing" });
     const temporary = this.#temporary.folder;
+    const quarantine = state.path("quarantine", this.#report.run);
     if (this.#options.prune) {
       await pruneFolders(state, selections, {
-        quarantine: state.path("quarantine", this.#report.run),
+        quarantine,
         temporary,
+        foreign: this.#foreign,
         onPruned: (path) =>
           this.#report.emit({ type: "quarantined", path, why: "no selection of this folder knows it" }),
       });
@@ -244,7 +248,15 @@ class GetRun {
     const known = new Set(before.map((selection) => selection.digest));
     const news = selections.some((selection) => !known.has(selection.digest));
     if (this.#report.changedFiles || news || !(await derivedAreThere(state))) {
-      await writeDerived({ state, temporary, source: this.#environment.source });
+      const setAside = async (path: string): Promise<void> => {
+        await moveToQuarantine(this.#dir, path, quarantine);
+        await this.#report.emit({
+          type: "quarantined",
+          path,
+          why: "another tool wrote it, and ours goes there",
+        });
+      };
+      await writeDerived({ state, temporary, source: this.#environment.source, setAside });
     }
   }
 
@@ -472,6 +484,7 @@ class GetRun {
       const source = await this.#environment.source(archive);
       sources.set(archive, { source, layout: folderLayoutOf(layoutName, source.capabilities) });
     }
+    this.#foreign = foreignOf([...sources.values()].map(({ source }) => source));
     const of = (item: Item) => sources.get(item.archive) as { source: Source; layout: Layout };
     const rules = state ? await readDropRules(state) : null;
     const plan = await buildPlan({
@@ -480,6 +493,7 @@ class GetRun {
       states: this.#states(state),
       known,
       layout: (item) => of(item).layout(item),
+      foreign: this.#foreign,
       recheck: this.#options.recheck ?? false,
       isDropped:
         rules && !rules.isEmpty
@@ -504,6 +518,7 @@ class GetRun {
         },
         damaged: (item, path, what) => report.emit({ type: "item-damaged", item: item.id, path, what }),
         moved: (item, from, to) => report.emit({ type: "item-moved", item: item.id, from, to }),
+        warn: (sentence) => report.warn(sentence),
       },
     });
     report.here = { ...plan.here };
@@ -514,6 +529,7 @@ class GetRun {
       wanted: { ...plan.wanted },
       fetch: { ...plan.fetch },
       here: { ...plan.here },
+      found: { ...plan.found },
       unknown: plan.unknown,
       withdrawn: report.withdrawnItems,
       dropped: plan.dropped,
@@ -528,7 +544,7 @@ class GetRun {
   }
 
   async #transfer(plan: Plan, state: StateFolder, receipts: ReceiptWriter, handle: RunHandle): Promise<void> {
-    if (plan.fetch.items === 0) return;
+    if (plan.todo === 0) return;
     const { partial, scratch, resumable } = this.#unfinished as Unfinished;
     const sink = this.#environment.sink({
       dir: this.#dir,
@@ -537,9 +553,12 @@ class GetRun {
       quarantine: state.path("quarantine", this.#report.run),
     });
     handle.update({ state: "transferring" });
-    const endProgress = this.#report.startProgress(plan.fetch, (progress) => handle.update({ progress }));
+    const endProgress = this.#report.startProgress({ ...plan.fetch, items: plan.todo }, (progress) =>
+      handle.update({ progress }),
+    );
     try {
       await transfer({
+        dir: this.#dir,
         tasks: plan.tasks(),
         source: this.#environment.source,
         sink,
@@ -548,6 +567,7 @@ class GetRun {
         scratch: resumable,
         context: this.#sourceContext(),
         emit: (event) => this.#report.emit(event),
+        warn: (sentence) => this.#report.warn(sentence),
         onWritten: (bytes) => {
           this.#report.meter.writtenBytes += bytes;
         },
@@ -557,6 +577,13 @@ class GetRun {
       await sink.close();
     }
   }
+}
+
+/** How the files of these archives are recognised: the same way for all archives of a kind. */
+function foreignOf(sources: readonly Source[]): readonly ForeignFiles[] {
+  const kinds = new Map<string, ForeignFiles>();
+  for (const { kind, foreign } of sources) if (foreign) kinds.set(kind, foreign);
+  return [...kinds.values()];
 }
 
 async function archivesOf(

@@ -91,7 +91,11 @@ function writeState(state: StateFolder, name: string, content: FileContent): Pro
  * anew (the metadata.csv of nothing, a list of sums) are deleted, so that none names what is here no more.
  */
 export async function writeDerived(
-  options: HeldOptions & { readonly removeOld?: boolean },
+  options: HeldOptions & {
+    readonly removeOld?: boolean;
+    /** Takes a file of another tool out of the way of a companion that must be our own. */
+    readonly setAside?: (path: string) => Promise<void>;
+  },
 ): Promise<readonly Citation[]> {
   const { state, temporary } = options;
   const citations = new Map<string, Citation>();
@@ -118,9 +122,12 @@ export async function writeDerived(
       const foreign = kept.has(path) || !written.has(path);
       written.add(path);
       made.add(path);
-      if (companion.keep && foreign && (await lstat(target).catch(() => null))) {
-        kept.add(path);
-        continue;
+      if (foreign && (await lstat(target).catch(() => null))) {
+        if (companion.keep) {
+          kept.add(path);
+          continue;
+        }
+        await options.setAside?.(path);
       }
       kept.delete(path);
       await ensureFolder(join(target, ".."));

@@ -22,6 +22,7 @@ const finished = (exit: number): RunEvent => {
     dir: "/data/x",
     exit,
     stored: { items: 2, files: 5, bytes: 100 },
+    adopted: { items: 0, files: 0, bytes: 0, fetchedFiles: 0, fetchedBytes: 0 },
     here: { items: 1, files: 1, bytes: 10 },
     failed: exit === 0 ? 0 : 1,
     withdrawn: 0,

@@ -15,6 +15,7 @@
 import type { Item } from "../model/item.ts";
 import type { Place } from "../model/place.ts";
 import type { ItemState, StoredFile } from "../model/receipt.ts";
+import type { Found } from "./foreign.ts";
 
 export type FetchReason = "new" | "changed" | "damaged" | "missing";
 
@@ -50,4 +51,6 @@ export interface Task {
   readonly replaced: readonly StoredFile[];
   /** Sums of the receipts that the new one replaces. */
   readonly supersedes: readonly string[];
+  /** Files of another tool that say they are of this item; empty for most. */
+  readonly found: readonly Found[];
 }

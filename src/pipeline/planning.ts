@@ -3,7 +3,7 @@
  * a million items need no more memory than a thousand.
  */
 import { createWriteStream } from "node:fs";
-import { rm } from "node:fs/promises";
+import { lstat, rm } from "node:fs/promises";
 import { join, posix } from "node:path";
 import { finished } from "node:stream/promises";
 import { RunError } from "../errors.ts";
@@ -20,9 +20,10 @@ import {
   type StoredFile,
 } from "../model/receipt.ts";
 import { readSafePath, safePath, safeSegment } from "../model/safe-path.ts";
-import type { LayoutPlace } from "../sources/source.ts";
+import type { ForeignFiles, LayoutPlace } from "../sources/source.ts";
 import { checkFiles } from "./disk-check.ts";
 import type { Tally } from "./events.ts";
+import { type Found, findForeign } from "./foreign.ts";
 import { type Decision, decide, isStored, needsDisk, type Task } from "./plan.ts";
 import { findMoved, type Lost, listStrays } from "./strays.ts";
 
@@ -39,6 +40,8 @@ export interface PlanningOptions {
   /** Paths that are neither data nor strays (companions). */
   readonly known: () => AsyncIterable<string>;
   readonly layout: (item: Item) => LayoutPlace;
+  /** How the archives' files are recognised when another tool left them. */
+  readonly foreign: readonly ForeignFiles[];
   /** Hash every file that is here. */
   readonly recheck: boolean;
   /** An existing folder for temporary files. */
@@ -57,17 +60,23 @@ export interface PlanningOptions {
     readonly dropped: (item: Item, here: boolean) => void;
     readonly damaged: (item: Item, path: string, what: "missing" | "changed") => Promise<void>;
     readonly moved: (item: Item, from: string, to: string) => Promise<void>;
+    readonly warn: (sentence: string) => void;
   };
 }
 
 export interface Plan {
   readonly wanted: Tally;
   readonly here: Tally;
+  /** What other tools left of wanted items, unproved: it need not be fetched when it proves right. */
+  readonly found: Tally;
+  /** Without what was found. */
   readonly fetch: Tally;
   readonly unknown: number;
   readonly withdrawn: number;
   /** Left out because they were dropped. */
   readonly dropped: number;
+  /** Number of tasks. */
+  readonly todo: number;
   /** Sorted by item id; can be read once. */
   tasks(): AsyncIterable<Task>;
   close(): Promise<void>;
@@ -145,6 +154,7 @@ export async function buildPlan(options: PlanningOptions): Promise<Plan> {
       place: state?.current.place ?? null,
       replaced: state?.current.files ?? [],
       supersedes: state?.heads ?? [],
+      found: [],
       lost:
         missing.length > 0 && state
           ? { current: state.current, paths: missing.map((each) => each.file.path) }
@@ -164,18 +174,23 @@ export async function buildPlan(options: PlanningOptions): Promise<Plan> {
   const finds = losses > 0 ? findLost(lost, options) : null;
   await writeLines(planPath, settleMoved(drafts.sorted(), finds, options, { here, fetch }));
   await lost.close();
-  const places = fresh > 0 ? await assignPlaces(planPath, options) : null;
+  const todo = fetch.items;
+  const found = new Counter();
+  const path = fresh > 0 ? await addFound(planPath, options, { fetch, found }) : planPath;
+  const places = fresh > 0 ? await assignPlaces(path, options) : null;
   return {
     wanted,
     here,
+    found,
     fetch,
     unknown,
     withdrawn,
     dropped,
-    tasks: () => readTasks(planPath, places),
+    todo,
+    tasks: () => readTasks(path, places),
     close: async () => {
       await places?.close();
-      await rm(planPath, { force: true });
+      await rm(path, { force: true });
     },
   };
 }
@@ -314,21 +329,95 @@ async function* settleMoved(
   }
 }
 
-/** Places for items that have none, sorted by item id: lines `[id, place]`. */
+/** The plan with what other tools left of new items; the path of the file it is in. */
+async function addFound(
+  planPath: string,
+  options: PlanningOptions,
+  tallies: { fetch: Counter; found: Counter },
+): Promise<string> {
+  const { dir, foreign, temporary, signal, on } = options;
+  if (foreign.length === 0 || (await lstat(dir).catch(() => null)) === null) return planPath;
+  async function* taken(): AsyncGenerator<string> {
+    for await (const { current } of options.states()) {
+      yield* new Set(current.files.map((file) => posix.dirname(file.path)));
+    }
+  }
+  async function* known(): AsyncGenerator<string> {
+    yield* options.known();
+    for await (const { current } of options.states()) for (const file of current.files) yield file.path;
+  }
+  async function* fresh(): AsyncGenerator<string> {
+    for await (const draft of readDrafts(planPath)) if (draft.place === null) yield draft.item.id;
+  }
+  const strays = listStrays(dir, known(), temporary, (error) => {
+    on.warn(`${error.message}; what another tool may have left there is not seen`);
+  });
+  const finds = findForeign(fresh(), { dir, strays, taken, kinds: foreign, temporary, signal });
+  let find = await finds.next();
+  if (find.done) return planPath;
+  async function* lines(): AsyncGenerator<string> {
+    for await (const draft of readDrafts(planPath)) {
+      while (!find.done && compareKeys(find.value.item, draft.item.id) < 0) find = await finds.next();
+      const found = !find.done && find.value.item === draft.item.id ? find.value.found : [];
+      if (found.length > 0) countFound(draft.item, found, tallies);
+      yield JSON.stringify({ ...draft, found });
+    }
+  }
+  const path = join(await temporary(), "plan-found.jsonl");
+  try {
+    await writeLines(path, lines());
+  } finally {
+    await finds.return(undefined);
+  }
+  await rm(planPath, { force: true });
+  return path;
+}
+
+/** By the numbers announced; whether the files are right is seen later. */
+function countFound(
+  item: Item,
+  files: readonly Found[],
+  { fetch, found }: { fetch: Counter; found: Counter },
+): void {
+  const parts = new Map(files.map((file) => [file.part, file.bytes]));
+  const held = files.some((file) => file.part === null);
+  const count = held ? (item.files ?? 1) : Math.min(parts.size, item.files ?? parts.size);
+  const sum = [...parts.values()].reduce((all, bytes) => all + bytes, 0);
+  const bytes = held ? (item.bytes ?? 0) : Math.min(sum, item.bytes ?? 0);
+  found.items += 1;
+  found.files += count;
+  found.bytes += bytes;
+  const complete = count >= (item.files ?? 1);
+  if (complete) fetch.items -= 1;
+  fetch.files -= complete ? (item.files ?? 0) : count;
+  fetch.bytes -= complete ? (item.bytes ?? 0) : bytes;
+}
+
+async function* readDrafts(planPath: string): AsyncGenerator<Draft> {
+  for await (const { text } of readLines(planPath)) yield JSON.parse(text) as Draft;
+}
+
+/**
+ * Places for items that have none, sorted by item id: lines `[id, place]`. Taken are the places of receipts, folders
+ * that receipts share with others, and folders in which another tool left files of a new item, for all but that item.
+ */
 async function assignPlaces(planPath: string, options: PlanningOptions): Promise<ExternalSort> {
   const folder = options.temporary;
   const byKey = new ExternalSort({ folder });
   const byId = new ExternalSort({ folder });
   try {
+    const take = (key: string, owner: string | null): Promise<void> =>
+      byKey.push(`${key}\u00000${owner ?? ""}`, JSON.stringify([key, owner, null]));
     for await (const { current } of options.states()) {
-      await byKey.push(
-        `${placeKey(current.place)}\u00000`,
-        JSON.stringify([placeKey(current.place), null, null]),
-      );
+      await take(placeKey(current.place), null);
+      if (current.place.prefix !== "") await take(folderKey(current.place.folder), null);
     }
-    for await (const { text } of readLines(planPath)) {
-      const draft = JSON.parse(text) as Draft;
+    for await (const draft of readDrafts(planPath)) {
       if (draft.place !== null) continue;
+      const folders = new Set(
+        draft.found.filter((each) => each.part !== null).map((each) => posix.dirname(each.path)),
+      );
+      for (const folder of folders) await take(folderKey(folder), draft.item.id);
       const place = safePlace(options.layout(draft.item));
       const key = placeKey(place);
       await byKey.push(`${key}\u00001${draft.item.id}`, JSON.stringify([key, draft.item.id, place]));
@@ -338,15 +427,19 @@ async function assignPlaces(planPath: string, options: PlanningOptions): Promise
       for await (const line of byKey.sorted()) yield JSON.parse(line) as Claim;
     })();
     let key = "";
-    let taken = false;
+    // Owners of the key: of a receipt's place nobody new (null), of a found folder its item.
+    let owners: (string | null)[] = [];
     for await (const [claimKey, id, place] of claims) {
       if (claimKey !== key) {
         key = claimKey;
-        taken = false;
+        owners = [];
       }
-      if (id !== null && place !== null)
-        await byId.push(id, JSON.stringify([id, taken ? markedPlace(place, id) : place]));
-      taken = true;
+      if (place !== null && id !== null) {
+        const free = owners.every((owner) => owner === id);
+        await byId.push(id, JSON.stringify([id, free ? place : markedPlace(place, id)]));
+      }
+      // Two owners say all that more could say.
+      if (owners.length < 2 && !owners.includes(id)) owners.push(id);
     }
     return byId;
   } catch (error) {
@@ -356,6 +449,13 @@ async function assignPlaces(planPath: string, options: PlanningOptions): Promise
     await byKey.close();
   }
 }
+
+const folderKey = (folder: string | null): string =>
+  placeKey({
+    folder: folder === null || folder === "." ? null : readSafePath(folder),
+    file: null,
+    prefix: "",
+  });
 
 export function safePlace(place: LayoutPlace): Place {
   const folder = place.folder.length === 0 ? null : safePath(place.folder);
@@ -374,8 +474,7 @@ export function safePlace(place: LayoutPlace): Place {
 async function* readTasks(planPath: string, places: ExternalSort | null): AsyncGenerator<Task> {
   const settled = places?.sorted();
   try {
-    for await (const { text } of readLines(planPath)) {
-      const draft = JSON.parse(text) as Draft;
+    for await (const draft of readDrafts(planPath)) {
       if (draft.place !== null) {
         yield { ...draft, place: draft.place };
         continue;

@@ -33,6 +33,7 @@ export class RunReport {
   readonly #active = new Map<string, string>();
   readonly #warned = new Set<string>();
   readonly #stored = { items: 0, files: 0, bytes: 0 };
+  readonly #adopted = { items: 0, files: 0, bytes: 0, fetchedFiles: 0, fetchedBytes: 0 };
   #failed = 0;
   #withdrawn = 0;
   #disputed = 0;
@@ -57,6 +58,15 @@ export class RunReport {
         this.#stored.items += 1;
         this.#stored.files += event.files;
         this.#stored.bytes += event.bytes;
+        if (event.disputed !== null) this.#disputed += 1;
+        break;
+      case "item-adopted":
+        this.#active.delete(event.item);
+        this.#adopted.items += 1;
+        this.#adopted.files += event.files;
+        this.#adopted.bytes += event.bytes;
+        this.#adopted.fetchedFiles += event.fetchedFiles;
+        this.#adopted.fetchedBytes += event.fetchedBytes;
         if (event.disputed !== null) this.#disputed += 1;
         break;
       case "item-failed": {
@@ -110,14 +120,14 @@ export class RunReport {
 
   /** Whether files came or went, so that what is derived from them is out of date. */
   get changedFiles(): boolean {
-    return this.#stored.items + this.#moved > 0;
+    return this.#stored.items + this.#adopted.items + this.#moved > 0;
   }
 
   /** Tells progress until the returned function is called. */
   startProgress(total: Tally, onProgress: (progress: RunProgress) => void): () => void {
     const tell = (): void => {
       const progress: RunProgress = {
-        doneItems: this.#stored.items,
+        doneItems: this.#stored.items + this.#adopted.items,
         failedItems: this.#failed,
         totalItems: total.items,
         doneBytes: this.meter.writtenBytes,
@@ -143,8 +153,13 @@ export class RunReport {
     return {
       run: this.run,
       dir: this.dir,
-      exit: exitOf(error, this.#stored.items + this.here.items + this.promisedItems, this.#exits),
+      exit: exitOf(
+        error,
+        this.#stored.items + this.#adopted.items + this.here.items + this.promisedItems,
+        this.#exits,
+      ),
       stored: { ...this.#stored },
+      adopted: { ...this.#adopted },
       here: this.here,
       failed: this.#failed,
       withdrawn: this.#withdrawn,

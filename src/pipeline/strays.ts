@@ -1,6 +1,7 @@
 /** Files in a folder that no receipt names: extra ones, and the ones that somebody moved. */
 import { lstat, opendir } from "node:fs/promises";
 import { join } from "node:path";
+import { RunError } from "../errors.ts";
 import { digestAlgorithm, hashFile } from "../lib/digest.ts";
 import { onDisk } from "../lib/durable-file.ts";
 import { ExternalSort, groupSorted } from "../lib/external-sort.ts";
@@ -8,14 +9,26 @@ import type { StoredFile } from "../model/receipt.ts";
 
 type TemporaryFolder = () => Promise<string>;
 
-/** Every regular file below `dir` but `.gantry`, `/` between segments, in no order. Links are not followed. */
-export async function* walkFiles(dir: string, below = ""): AsyncGenerator<string> {
+/**
+ * Every regular file below `dir` but `.gantry`, `/` between segments, in no order. Links are not followed. A folder
+ * that can't be listed is an error, or is left out when `onUnreadable` wants to know of it.
+ */
+export async function* walkFiles(
+  dir: string,
+  onUnreadable?: (error: RunError) => void,
+  below = "",
+): AsyncGenerator<string> {
   const path = join(dir, below);
-  const entries = await onDisk({ operation: "list", path }, () => opendir(path));
+  const list = () => onDisk({ operation: "list", path }, () => opendir(path));
+  const entries = await list().catch((error: unknown) => {
+    if (onUnreadable === undefined || !(error instanceof RunError)) throw error;
+    onUnreadable(error);
+    return [];
+  });
   for await (const entry of entries) {
     const name = below === "" ? entry.name : `${below}/${entry.name}`;
     if (name === ".gantry") continue;
-    if (entry.isDirectory()) yield* walkFiles(dir, name);
+    if (entry.isDirectory()) yield* walkFiles(dir, onUnreadable, name);
     else if (entry.isFile()) yield name;
   }
 }
@@ -25,11 +38,12 @@ export async function* listStrays(
   dir: string,
   known: AsyncIterable<string>,
   folder: TemporaryFolder,
+  onUnreadable?: (error: RunError) => void,
 ): AsyncGenerator<string> {
   const sorter = new ExternalSort({ folder });
   try {
     for await (const path of known) await sorter.push(path, `k${path}`);
-    for await (const path of walkFiles(dir)) await sorter.push(path, `d${path}`);
+    for await (const path of walkFiles(dir, onUnreadable)) await sorter.push(path, `d${path}`);
     for await (const group of groupSorted(sorter.sorted(), (line) => line.slice(1))) {
       if (!group.items.some((line) => line.startsWith("k"))) yield group.key;
     }

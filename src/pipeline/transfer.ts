@@ -3,18 +3,22 @@
  * item's failure is an event and a line of the summary; only a failing disk or an unreachable archive ends the
  * rest.
  */
+import { setMaxListeners } from "node:events";
 import { RunError } from "../errors.ts";
 import { createHasher, type Digest } from "../lib/digest.ts";
 import { toDiskError } from "../lib/durable-file.ts";
 import type { Item } from "../model/item.ts";
-import type { ReceiptBody, StoredFile } from "../model/receipt.ts";
+import type { ReceiptBody } from "../model/receipt.ts";
 import type { Sink, Written } from "../sinks/sink.ts";
 import type { Source, SourceContext, Statement } from "../sources/source.ts";
+import { type AdoptMemory, adopt } from "./adopt.ts";
 import type { RunEvent } from "./events.ts";
 import type { Task } from "./plan.ts";
 import { type Claims, prove } from "./prove.ts";
 
 export interface TransferOptions {
+  /** Absolute path of the target folder. */
+  readonly dir: string;
   readonly tasks: AsyncIterable<Task>;
   readonly source: (archive: string) => Promise<Source>;
   readonly sink: Sink;
@@ -24,6 +28,7 @@ export interface TransferOptions {
   readonly scratch: string;
   readonly context: SourceContext;
   readonly emit: (event: RunEvent) => Promise<void>;
+  readonly warn: (sentence: string) => void;
   /** Bytes of data files written, failed tries included (negative when a try's bytes are thrown away). */
   readonly onWritten: (bytes: number) => void;
 }
@@ -36,6 +41,8 @@ export async function transfer(options: TransferOptions): Promise<void> {
   let unreachable = 0;
   const stop = new AbortController();
   const signal = AbortSignal.any([context.signal, stop.signal]);
+  // Each request under way listens to it, and adoption has several for one item: no leak.
+  setMaxListeners(0, signal);
   const inner: SourceContext = { ...context, signal };
 
   const fail = (item: Item, { code, message, hint }: RunError): Promise<void> =>
@@ -81,6 +88,7 @@ export async function transfer(options: TransferOptions): Promise<void> {
 class ItemTransfer {
   readonly #task: Task;
   readonly #options: TransferOptions;
+  readonly #memory: AdoptMemory = { hashed: new Map(), vouched: new Map() };
 
   constructor(task: Task, options: TransferOptions) {
     this.#task = task;
@@ -112,6 +120,8 @@ class ItemTransfer {
   async #attempt(source: Source, attempt: number, started: number): Promise<void> {
     const { item, place, replaced } = this.#task;
     const { sink, context, append, emit } = this.#options;
+    const aside = await this.#adopt(source, attempt, started);
+    if (aside === null) return;
     const writer = await sink.begin(item, place);
     let written = 0;
     try {
@@ -126,13 +136,13 @@ class ItemTransfer {
         throw new RunError(contradiction.code, contradiction.sentence);
       }
       context.signal.throwIfAborted();
-      const { files, quarantined } = await writer.commit(replaced);
+      const { files, quarantined } = await writer.commit(replaced, aside);
       const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
       const tookMs = Math.round(context.clock.monotonicMs() - started);
       const disputed = contradiction?.sentence ?? null;
-      await append(this.#receipt({ files, statement, proof, disputed, tookMs }));
-      for (const path of quarantined)
-        await emit({ type: "quarantined", path, why: "it was in the way of proved data" });
+      const { from, facts } = statement;
+      await append(this.#receipt({ files, place, from, facts, proof, disputed, tookMs }));
+      await this.#tellQuarantined(quarantined, aside);
       await emit({
         type: "item-stored",
         item: item.id,
@@ -147,10 +157,65 @@ class ItemTransfer {
     } catch (error) {
       this.#options.onWritten(-written);
       await writer.abort();
-      if (context.signal.aborted && context.signal.reason instanceof Error) throw context.signal.reason;
-      const known = (await toDiskError(error)) ?? error;
-      throw known instanceof RunError ? known.with({ item: item.id, archive: item.archive }) : known;
+      throw await this.#known(error);
     }
+  }
+
+  /**
+   * Makes the item from what another tool left of it: null when that is done. Else the paths of files that say they
+   * are of the item and are wrong, and the whole item is to be fetched.
+   */
+  async #adopt(source: Source, attempt: number, started: number): Promise<readonly string[] | null> {
+    const { item } = this.#task;
+    const { dir, sink, context, scratch, append, emit, warn, onWritten } = this.#options;
+    const { foreign } = source;
+    if (this.#task.found.length === 0 || !foreign) return [];
+    try {
+      const made = await adopt({
+        ...{ dir, task: this.#task, source, foreign, sink, context, attempt, scratch },
+        ...{ memory: this.#memory, onWritten, warn },
+      });
+      if ("aside" in made) return made.aside;
+      const { files, place, from, facts, proof, disputed, fetched, archiveFile, quarantined } = made;
+      const tookMs = Math.round(context.clock.monotonicMs() - started);
+      await append(this.#receipt({ files, place, from, facts, proof, disputed, tookMs }));
+      await this.#tellQuarantined(quarantined, quarantined);
+      await emit({
+        type: "item-adopted",
+        item: item.id,
+        address: item.address,
+        folder: place.folder ?? ".",
+        files: files.length,
+        bytes: files.reduce((sum, file) => sum + file.bytes, 0),
+        fetchedFiles: fetched.files,
+        fetchedBytes: fetched.bytes,
+        proof,
+        disputed,
+        from: archiveFile,
+        tookMs,
+      });
+      return null;
+    } catch (error) {
+      throw await this.#known(error);
+    }
+  }
+
+  async #tellQuarantined(paths: readonly string[], wrong: readonly string[]): Promise<void> {
+    for (const path of paths) {
+      const why = wrong.includes(path)
+        ? "its bytes are not those that the archive vouches for"
+        : "it was in the way of proved data";
+      await this.#options.emit({ type: "quarantined", path, why });
+    }
+  }
+
+  /** What is to be thrown for an error: the cause of the stop, or a RunError that names the item, or the bug. */
+  async #known(error: unknown): Promise<unknown> {
+    const { item } = this.#task;
+    const { signal } = this.#options.context;
+    if (signal.aborted && signal.reason instanceof Error) return signal.reason;
+    const known = (await toDiskError(error)) ?? error;
+    return known instanceof RunError ? known.with({ item: item.id, archive: item.archive }) : known;
   }
 
   async #receive(
@@ -175,15 +240,10 @@ class ItemTransfer {
     throw new Error(`${source.kind} delivered nothing for ${item.id}`);
   }
 
-  #receipt(result: {
-    files: readonly StoredFile[];
-    statement: Statement;
-    proof: readonly string[];
-    disputed: string | null;
-    tookMs: number;
-  }): ReceiptBody {
-    const { item, place, supersedes } = this.#task;
-    const { files, statement, proof, disputed, tookMs } = result;
+  #receipt(
+    result: Pick<ReceiptBody, "files" | "place" | "from" | "facts" | "proof" | "disputed" | "tookMs">,
+  ): ReceiptBody {
+    const { item, supersedes } = this.#task;
     return {
       item: item.id,
       type: "stored",
@@ -191,14 +251,8 @@ class ItemTransfer {
       archive: item.archive,
       revision: item.revision,
       at: this.#options.context.clock.now().toISOString(),
-      from: statement.from,
-      tookMs,
-      proof,
-      disputed,
-      place,
-      files,
       damaged: [],
-      facts: statement.facts,
+      ...result,
     };
   }
 }

@@ -62,6 +62,8 @@ class FolderWriter implements ItemWriter {
   readonly #files: Pending[] = [];
   readonly #syncs = new Set<Promise<void>>();
   readonly #names = new Set<string>();
+  /** Names given that no file can have. */
+  #hidden = 0;
   /** Written, but not yet synced and closed. */
   #unsynced: { readonly file: number; readonly pending: Pending }[] = [];
   #unsyncedBytes = 0;
@@ -109,7 +111,8 @@ class FolderWriter implements ItemWriter {
     const free = file === null && prefix === "" && !final.includes("/") && !this.#names.has(key);
     this.#names.add(key);
     // A safe name holds % only before two hex digits.
-    return free ? final : `%part-${this.#files.length}`;
+    this.#hidden += free ? 0 : 1;
+    return free ? final : `%part-${this.#hidden}`;
   }
 
   /**
@@ -144,16 +147,24 @@ class FolderWriter implements ItemWriter {
 
   async commit(
     replaced: readonly StoredFile[],
+    aside: readonly string[] = [],
+    names: ReadonlyMap<string, string> = new Map(),
   ): Promise<{ files: readonly StoredFile[]; quarantined: readonly string[] }> {
     await this.#sync();
     await Promise.all(this.#syncs);
     if (this.#syncFailure) throw this.#syncFailure.error;
     if (this.#options.scratch) await this.#copyFromScratch();
+    for (const [index, file] of this.#files.entries())
+      this.#files[index] = { ...file, name: names.get(file.name) ?? file.name };
     const paths = await this.#assignPaths();
     const target =
       this.#place.folder === null ? this.#options.dir : join(this.#options.dir, this.#place.folder);
     await this.#refuseLinks(this.#place.folder);
     const quarantined: string[] = [];
+    for (const path of aside) {
+      await this.#refuseLinks(dirname(path));
+      await this.#quarantine(path, quarantined);
+    }
     if (this.#files.length > 0 && !(await this.#renameWhole(target, paths))) {
       await this.#renameEach(paths, quarantined);
     }

@@ -16,14 +16,20 @@ export interface Written {
 }
 
 export interface ItemWriter {
-  /** Writes one file out of sight. `digest` is read once the body has ended. Throws `disk-…` codes. */
+  /**
+   * Writes one file out of sight; several may be written at once. `digest` is read once the body has ended. Throws
+   * `disk-…` codes.
+   */
   write(name: string, body: AsyncIterable<Uint8Array>, digest: () => Digest): Promise<Written>;
   /**
    * Makes everything written durable and visible. `replaced`: files of an earlier revision of the item, which
-   * go to quarantine. Files in the way that nobody knows go there too. Idempotent after a crash.
+   * go to quarantine. `aside`: paths (relative to the target) of wrong files that go there before anything appears.
+   * `names`: other names for what was written, by the names they were written under. Files in the way that nobody knows go there too. Idempotent after a crash.
    */
   commit(
     replaced: readonly StoredFile[],
+    aside?: readonly string[],
+    names?: ReadonlyMap<string, string>,
   ): Promise<{ files: readonly StoredFile[]; quarantined: readonly string[] }>;
   /** Leaves nothing behind. Never throws. */
   abort(): Promise<void>;

@@ -145,6 +145,51 @@ export interface Offers {
 /** The filters that `Source.downloads` answers; the dates and the limit are applied by the pipeline. */
 export const DOWNLOAD_FILTERS: readonly FilterName[] = ["collection", "since", "until", "limit"];
 
+/** An item that a file says it is of. */
+export interface Claim {
+  /** Id of the item. */
+  readonly item: string;
+  /** Which file of the item, in the archive's own words; null: an archive file that holds the item whole. */
+  readonly part: string | null;
+}
+
+/** A file that no receipt names, as far as a source may look at it. */
+export interface ForeignFile {
+  /** Relative to the target folder, `/` between segments. */
+  readonly path: string;
+  /** Its first bytes; all of them when `whole`. */
+  readonly head: Uint8Array;
+  readonly whole: boolean;
+  /** From the beginning. */
+  readonly read: () => AsyncIterable<Uint8Array>;
+}
+
+/**
+ * How files that another tool left are recognised by what they hold, whatever their names. A source without it
+ * has all its new items fetched.
+ */
+export interface ForeignFiles {
+  /** The items that the file may be of, the likeliest first; `more`: the head was too short to tell. No network. */
+  claims(file: ForeignFile): Promise<readonly Claim[] | "more">;
+  /** Which parts make the item whole, by the archive's own list; null when it has none. */
+  parts(item: Item, context: SourceContext): Promise<ReadonlySet<string> | null>;
+  /** One part as an item of its own, for `fetch` and `vouch`. */
+  part(item: Item, part: string): Item;
+  /**
+   * The names that the archive would give to all files of an item, by part, judged by their first bytes; null when
+   * they do not tell.
+   */
+  names(
+    files: readonly { readonly part: string; readonly head: Uint8Array }[],
+  ): ReadonlyMap<string, string> | null;
+  /** What `Statement.facts` would hold, from the first bytes of one of the item's files. */
+  facts(head: Uint8Array): Row;
+  /** The list of sums that tools leave beside the files of an item: its name, and what it says by file name. */
+  readonly sums: { readonly name: string; readonly parse: (text: string) => ReadonlyMap<string, Digest> };
+  /** An item from an archive file on the disk, as `fetch` would deliver it. `from` of its statement is empty. */
+  unpack(item: Item, read: () => AsyncIterable<Uint8Array>): Delivery;
+}
+
 export interface ListOptions {
   /** False: the columns of a listing are enough. True: everything that layouts and companions need. */
   readonly complete: boolean;
@@ -239,6 +284,9 @@ export interface Source {
    * the item's files agree with what arrived? True: the announcement is wrong, and the data whole.
    */
   witness?(item: Item, arrived: readonly Arrived[], context: SourceContext): Promise<boolean>;
+
+  /** Files that other tools left. */
+  readonly foreign?: ForeignFiles;
 
   /** Files kept beside the data. `held` can be read any number of times, sorted by item id. */
   companions?(held: () => AsyncIterable<HeldItem>): AsyncIterable<Companion>;

@@ -297,11 +297,13 @@ async function writePlan(
   planned: Extract<RunEvent, { type: "planned" }>,
   flags: TableFlags,
 ): Promise<void> {
-  const { wanted, fetch, here, unknown, withdrawn, dropped, freeBytes, freeInodes, licences } = planned;
+  const { wanted, fetch, here, found, unknown, withdrawn, dropped, freeBytes, freeInodes, licences } =
+    planned;
   async function* rows(): AsyncIterable<Row> {
     yield { what: "wanted", ...wanted };
     yield { what: "to fetch", ...fetch };
     yield { what: "here already", ...here };
+    if (found.items > 0) yield { what: "here, to be proved", ...found };
     yield { what: "not shown by the archive", items: unknown, files: null, bytes: null };
     yield { what: "withdrawn", items: withdrawn, files: null, bytes: null };
     yield { what: "dropped", items: dropped, files: null, bytes: null };

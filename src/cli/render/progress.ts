@@ -63,6 +63,9 @@ function createTeller(io: Io): (event: RunEvent) => string | null {
       case "item-stored":
         addresses.delete(event.item);
         return event.disputed === null ? null : capped("disputed", `${event.address}: ${event.disputed}`);
+      case "item-adopted":
+        addresses.delete(event.item);
+        return event.disputed === null ? null : capped("disputed", `${event.address}: ${event.disputed}`);
       case "item-damaged":
         return capped("damaged", `${event.path}: ${event.what}`);
       case "item-moved":
@@ -80,13 +83,18 @@ function createTeller(io: Io): (event: RunEvent) => string | null {
 }
 
 function plannedLine(event: Extract<RunEvent, { type: "planned" }>): string {
-  const { wanted, fetch, here } = event;
+  const { wanted, fetch, here, found } = event;
   const parts = [
     `${counted(wanted.items, "item")} wanted: ${counted(wanted.files, "file")}, ${sized(wanted.bytes)}.`,
   ];
   if (here.items > 0) parts.push(`Here already: ${grouped(here.items)}.`);
+  if (found.items > 0)
+    parts.push(
+      `Left by another tool, to be proved: ${counted(found.files, "file")} of ${grouped(found.items)}.`,
+    );
   if (fetch.items === 0) parts.push("Nothing to fetch.");
-  else if (here.items > 0) parts.push(`To fetch: ${counted(fetch.items, "item")}, ${sized(fetch.bytes)}.`);
+  else if (here.items + found.items > 0)
+    parts.push(`To fetch: ${counted(fetch.items, "item")}, ${sized(fetch.bytes)}.`);
   if (event.unknown > 0) parts.push(`Not shown by the archive: ${grouped(event.unknown)}.`);
   if (event.freeBytes !== null && fetch.bytes > event.freeBytes) {
     parts.push(`Only ${sized(event.freeBytes)} are free on the disk.`);
@@ -206,7 +214,7 @@ function createBar(io: Io, firstNoun: string): Progress {
         names.set(event.item, name);
         names.set(event.address, name);
       }
-      if (event.type === "item-stored" || event.type === "item-failed") {
+      if (event.type === "item-stored" || event.type === "item-adopted" || event.type === "item-failed") {
         names.delete(event.item);
         names.delete(event.address);
       }

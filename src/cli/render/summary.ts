@@ -24,13 +24,21 @@ export interface SummaryFacts {
 
 export function createTale(): Tale {
   const proofs = new Map<string, number>();
+  const adoptions = new Map<string, number>();
   const disputed: { address: string; why: string }[] = [];
   const failures = new Map<string, { count: number; listed: Failure[] }>();
   const nouns = new Set<string>();
   let listed = 0;
   return {
     event(event) {
-      if (event.type === "item-stored") {
+      if (event.type === "item-adopted") {
+        nouns.add(`${event.item.split(":", 1)[0]}:`);
+        const proof = event.proof.join(", ");
+        if (adoptions.has(proof) || adoptions.size < LISTED)
+          adoptions.set(proof, (adoptions.get(proof) ?? 0) + 1);
+        if (event.disputed !== null && disputed.length < LISTED)
+          disputed.push({ address: event.address, why: event.disputed });
+      } else if (event.type === "item-stored") {
         nouns.add(`${event.item.split(":", 1)[0]}:`);
         const proof = event.proof.join(", ");
         if (proofs.has(proof) || proofs.size < LISTED) proofs.set(proof, (proofs.get(proof) ?? 0) + 1);
@@ -52,7 +60,7 @@ export function createTale(): Tale {
       const noun = nounOfAll(nouns);
       const lines: string[] = [];
       const dir = shellWord(facts.dir);
-      const { stored, here, failed, tookMs, receivedBytes, error } = summary;
+      const { stored, adopted, here, failed, tookMs, receivedBytes, error } = summary;
       const interrupted = summary.exit === 130 || summary.exit === 143;
 
       if (stored.items > 0) {
@@ -72,12 +80,24 @@ export function createTale(): Tale {
           lines.push(`  ${who}: ${shown(proof)}.`);
         }
       }
+      if (adopted.items > 0) {
+        const { items, files, bytes, fetchedFiles, fetchedBytes } = adopted;
+        const all = `${counted(items, noun)} (${counted(files, "file")}, ${sized(bytes)})`;
+        lines.push(`Taken over from another tool: ${all}.`);
+        if (fetchedFiles > 0)
+          lines.push(
+            `  Missing or wrong and fetched: ${counted(fetchedFiles, "file")}, ${sized(fetchedBytes)}.`,
+          );
+        for (const [proof, count] of adoptions)
+          lines.push(`  ${counted(count, noun)} proved by: ${shown(proof)}.`);
+      }
       if (here.items > 0) {
         lines.push(
-          `${stored.items === 0 && failed === 0 && error === null ? "Everything was here and proved already" : "Here already"}: ${counted(here.items, noun)} (${counted(here.files, "file")}, ${sized(here.bytes)}).`,
+          `${stored.items + adopted.items === 0 && failed === 0 && error === null ? "Everything was here and proved already" : "Here already"}: ${counted(here.items, noun)} (${counted(here.files, "file")}, ${sized(here.bytes)}).`,
         );
       }
-      if (stored.items + here.items + failed === 0 && error === null) lines.push("There was nothing to do.");
+      if (stored.items + adopted.items + here.items + failed === 0 && error === null)
+        lines.push("There was nothing to do.");
       if (summary.withdrawn > 0) {
         lines.push(
           `${counted(summary.withdrawn, noun)} ${summary.withdrawn === 1 && noun !== "series" ? "is" : "are"} no longer in the archive; what is here stays.`,
@@ -102,7 +122,8 @@ export function createTale(): Tale {
         );
         if (!interrupted && error.hint !== "") lines.push(`  Next: ${shown(error.hint)}`);
       }
-      if (summary.citations.length > 0 && stored.items + here.items > 0) {
+      const held = stored.items + adopted.items + here.items;
+      if (summary.citations.length > 0 && held > 0) {
         lines.push("Using these data owes:");
         for (const { collection, licence, licenceUrl, doi } of summary.citations.slice(0, LISTED)) {
           const parts = [licence ?? "licence not stated", licenceUrl, doi === null ? null : `cite ${doi}`];
@@ -117,7 +138,7 @@ export function createTale(): Tale {
       if (interrupted || failed > 0 || error !== null) {
         if (summary.exit !== 2) rows.push([interrupted ? "To go on:" : "To try again:", facts.resume]);
       }
-      if (stored.items + here.items > 0) rows.push(["To prove it again:", `gantry verify ${dir}`]);
+      if (held > 0) rows.push(["To prove it again:", `gantry verify ${dir}`]);
       const width = Math.max(0, ...rows.map(([head]) => head.length));
       for (const [head, text] of rows) lines.push(`${head.padEnd(width)} ${text}`);
       return lines;

@@ -4,7 +4,7 @@ import type { Context } from "../../lib/context.ts";
 import type { Digest } from "../../lib/digest.ts";
 import { unzip } from "../../lib/unzip.ts";
 import { parseDicomHeader } from "../../model/dicom.ts";
-import type { Item, Value } from "../../model/item.ts";
+import type { Item, Row, Value } from "../../model/item.ts";
 import type { Delivery, Entry, FetchOptions, Statement } from "../source.ts";
 import type { NbiaApi } from "./api.ts";
 import { seriesUidOf, sopOf } from "./map.ts";
@@ -20,22 +20,38 @@ export function deliver(api: NbiaApi, item: Item, options: FetchOptions, context
 }
 
 function deliverSeries(api: NbiaApi, item: Item, options: FetchOptions, context: Context): Delivery {
+  // Listings of the historic service have no size, and nothing else proves its data.
+  const announce = async (): Promise<Announced> => {
+    if (item.bytes !== null || api.digests) return item;
+    const size = await api.seriesSize(seriesUidOf(item), options.attempt, context);
+    return { files: item.files ?? size.files, bytes: size.bytes };
+  };
+  const open = () => api.images(seriesUidOf(item), options.attempt, context);
+  return deliverZip(item, api.origin, open, announce);
+}
+
+type Announced = Pick<Item, "files" | "bytes">;
+
+/** A series from a zip as the archive makes them. */
+export function deliverZip(
+  item: Item,
+  from: string,
+  open: () => Promise<AsyncIterable<Uint8Array>>,
+  announce: () => Promise<Announced> = async () => item,
+): Delivery {
   let digests: ReadonlyMap<string, Digest> | null = null;
-  let announced = { files: item.files, bytes: item.bytes };
+  let announced: Announced = { files: item.files, bytes: item.bytes };
   const facts: Record<string, Value> = {};
   async function* entries(): AsyncGenerator<Entry> {
-    // Listings of the historic service have no size, and nothing else proves its data.
-    if (item.bytes === null && !api.digests) {
-      const size = await api.seriesSize(seriesUidOf(item), options.attempt, context);
-      announced = { files: item.files ?? size.files, bytes: size.bytes };
-    }
+    const { files, bytes } = await announce();
+    announced = { files, bytes };
     // An archive may be wrong about a size, but not by any amount: a bomb stops here.
     const limits = {
       maxEntries: (announced.files ?? 100_000) * 2 + 1_000,
       maxTotalBytes: (announced.bytes ?? 1 << 30) * 2 + TABLE_LIMIT_BYTES,
     };
     let first = true;
-    for await (const entry of unzip(await api.images(seriesUidOf(item), options.attempt, context), limits)) {
+    for await (const entry of unzip(await open(), limits)) {
       if (entry.isDirectory || entry.name === "LICENSE") continue;
       if (entry.name === "md5hashes.csv") {
         digests = parseMd5Hashes(await readText(entry.body));
@@ -48,7 +64,7 @@ function deliverSeries(api: NbiaApi, item: Item, options: FetchOptions, context:
   const statement = (): Statement => ({
     digests,
     ...announced,
-    from: api.origin,
+    from,
     facts,
   });
   return { item, entries: entries(), statement };
@@ -73,6 +89,12 @@ function deliverImage(
   };
 }
 
+/** The SOP class alone. */
+export function factsOf(head: Uint8Array): Row {
+  const header = parseDicomHeader(head);
+  return header?.sopClassUid ? { SOPClassUID: header.sopClassUid } : {};
+}
+
 /** Passes the bytes on and notes the SOP class, which metadata.csv wants and no v4 listing tells. */
 async function* noteFacts(
   body: AsyncIterable<Uint8Array>,
@@ -81,8 +103,7 @@ async function* noteFacts(
   let first = true;
   for await (const chunk of body) {
     if (first) {
-      const header = parseDicomHeader(chunk.subarray(0, 65_536));
-      if (header?.sopClassUid) facts.SOPClassUID = header.sopClassUid;
+      Object.assign(facts, factsOf(chunk.subarray(0, 65_536)));
       first = false;
     }
     yield chunk;

@@ -16,6 +16,7 @@ import type {
   Companion,
   Delivery,
   FetchOptions,
+  ForeignFiles,
   HeldItem,
   ListOptions,
   Offers,
@@ -27,6 +28,7 @@ import { NbiaApi, type WireRow } from "./api.ts";
 import { companions } from "./companions.ts";
 import { deliver } from "./delivery.ts";
 import { diagnose } from "./diagnose.ts";
+import { nbiaForeign } from "./foreign.ts";
 import { NbiaListing } from "./listing.ts";
 import { LAYOUTS, SERIES_COLUMNS, seriesLabels, seriesUidOf, sopOf, wireValue } from "./map.ts";
 import { listDownloads } from "./pages.ts";
@@ -100,6 +102,7 @@ class NbiaSource implements Source {
   readonly archive: string;
   readonly kind = "nbia";
   readonly capabilities: Capabilities;
+  readonly foreign: ForeignFiles;
   readonly manifestServer?: string;
   readonly #api: NbiaApi;
   /** Without kept replies: what proves data is asked anew. */
@@ -125,6 +128,7 @@ class NbiaSource implements Source {
     this.#api = replies ? new NbiaApi({ ...api, replies }) : this.#fresh;
     this.capabilities = this.#api.digests ? CAPABILITIES : { ...CAPABILITIES, digestless: true };
     this.#listing = new NbiaListing(this.#api, archive);
+    this.foreign = nbiaForeign(this.#fresh);
     const { pages } = options.settings;
     this.#pages = pages === undefined ? null : new PagesApi(http, archive, pages);
     // DataRetrieverCLI.java goes the other way: it replaces the end of the servlet's address by that of the API.
