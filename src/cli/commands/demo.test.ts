@@ -15,7 +15,17 @@ function demo(exits: number[], dirs: readonly string[] = []) {
   const runOf = (exit: number) =>
     Object.assign(none(), {
       result: Promise.resolve({
-        ...{ run: "r", dir: "d", exit, stored: zero, here: zero, failed: 0, withdrawn: 0, disputed: 0 },
+        ...{
+          run: "r",
+          dir: "d",
+          exit,
+          stored: zero,
+          adopted: { ...zero, fetchedFiles: 0, fetchedBytes: 0 },
+          here: zero,
+          failed: 0,
+          withdrawn: 0,
+          disputed: 0,
+        },
         ...{ receivedBytes: 0, failures: [], citations: [], error: null },
         ...{
           items: 1,
