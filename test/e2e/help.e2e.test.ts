@@ -23,6 +23,7 @@ const BEFORE: Readonly<Record<string, string>> = {
 const ENDS_WITH: Readonly<Record<string, number>> = {
   // There is no terminal to ask.
   "gantry login tcia": 2,
+  "gantry drop lctsc tcia:LCTSC/LCTSC-Test-S1-101": 2,
 };
 /** Lines that run until Ctrl-C, and what they have written when they are ready for it. */
 const UNTIL: Readonly<Record<string, string>> = { "gantry sandbox": "Ctrl-C stops it." };

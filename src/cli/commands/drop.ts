@@ -26,8 +26,8 @@ export const command = defineCommand<Flags>({
   ],
   examples: [
     ["gantry drop lctsc tcia:LCTSC/LCTSC-Test-S1-101", "a subject that withdrew consent"],
-    ["gantry drop data --patient P1,P2 --dry-run", "see what would go"],
-    ["gantry drop data tcia:1.3.6.1.4.1.14519.5.2.1.1 --yes", "one series or study, from a script"],
+    ["gantry drop lctsc --patient LCTSC-Test-S1-101,LCTSC-Test-S1-102 --dry-run", "see what would go"],
+    ["gantry drop lctsc tcia:1.3.6.1.4.1.14519.5.2.1.1.5.1 --yes", "one series or study, from a script"],
   ],
   async run({ words: [dir = "", ...words], flags }, running) {
     const { io } = running;
