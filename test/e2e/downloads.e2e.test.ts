@@ -126,6 +126,16 @@ describe("get of what it lists", () => {
     },
   );
 
+  it("a manifest is fetched and its series with it", async () => {
+    const dir = await freshDir();
+    const { code, said } = await get([addressOf("Images & Radiation Therapy – DICOM")], dir);
+    expect(code, said).toBe(0);
+    const wanted = [...smallArchive().series()].filter((each) => each.collection === "LUNG CT");
+    const images = (await listFiles(dir)).filter((path) => path.endsWith(".dcm"));
+    expect(images).toHaveLength(wanted.reduce((sum, each) => sum + each.instances().length, 0));
+    expect((await runVerify(dir)).summary).toMatchObject({ exit: 0 });
+  });
+
   it("a package is refused with what serves it, and its key is not repeated", async () => {
     const link = addressOf("Tissue slide images");
     const { code, said } = await get([link], await freshDir());
