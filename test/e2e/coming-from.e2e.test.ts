@@ -11,9 +11,9 @@ import { root, startStage } from "../support/gantry.ts";
 const PATIENT = { timeout: 60_000 };
 const folder = join(root, "docs/coming-from");
 
-/** Shell blocks, and each `gantry …` in code style, as they follow one another on the page. */
+/** Shell blocks, and each `gantry COMMAND …` in code style, as they follow one another on the page. */
 function linesOf(text: string): string[] {
-  return [...text.matchAll(/```sh\n([\s\S]*?)```|`(gantry [^`\n]+)`/gu)].flatMap(([, block, line]) =>
+  return [...text.matchAll(/```sh\n([\s\S]*?)```|`(gantry [a-z]+ [^`\n]+)`/gu)].flatMap(([, block, line]) =>
     block === undefined ? [(line as string).replaceAll("\\|", "|")] : block.trim().split("\n"),
   );
 }
