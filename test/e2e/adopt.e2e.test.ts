@@ -3,7 +3,18 @@
  * holds exactly what was missing.
  */
 import { createHash } from "node:crypto";
-import { cp, mkdir, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import {
+  cp,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  symlink,
+  truncate,
+  writeFile,
+} from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { readDicomIdentity } from "../../src/model/dicom.ts";
@@ -11,12 +22,14 @@ import { smallArchive } from "../support/dataset.ts";
 import {
   eventsOf,
   freshDir,
+  hashTree,
   listAll,
   listFiles,
   runVerify,
   type Stage,
   startStage,
   temporaryDir,
+  until,
 } from "../support/gantry.ts";
 
 /** Images of the small archive; one of its six series has none. */
@@ -258,5 +271,141 @@ describe.each<[string, Build, string]>([
     ]);
     expect(await listAll(dir)).toEqual(files);
     expect(stage.requests("getMD5HashForImage")).toEqual([]);
+  });
+});
+
+describe("what else lies in old folders", () => {
+  let dir: string;
+
+  beforeEach(async () => {
+    dir = join(await temporaryDir(), "old");
+    stage.control.clearRequests();
+  });
+
+  /** `as_zip=True`; `sums` as the Go retriever asks for them. */
+  const zips = async (sums: boolean): Promise<void> => {
+    for (const uid of new Set((await images()).map((image) => image.series))) {
+      const query = `SeriesInstanceUID=${uid}&NewFileNames=Yes${sums ? "&IncludeMD5=Yes" : ""}`;
+      const base = stage.sandbox.archives.find(({ name }) => name === "tcia")?.url ?? "";
+      const reply = await fetch(`${base}/services/v4/getImage?${query}`);
+      await put(join(dir, `${uid}.zip`), new Uint8Array(await reply.arrayBuffer()));
+    }
+    stage.control.clearRequests();
+  };
+
+  it.each([true, false])("kept zips are unpacked from the disk (list of sums: %s)", async (sums) => {
+    await zips(sums);
+    const { summary, events } = await stage.get(["tcia:"], { dir });
+    expect(summary).toMatchObject({ exit: 0, adopted: { items: SERIES, files: IMAGES, fetchedFiles: 0 } });
+    expect(fetched()).toEqual({ zips: ["1.2.840.1.5"], images: [] });
+    expect(eventsOf(events, "item-adopted").every(({ from }) => from?.endsWith(".zip"))).toBe(true);
+    expect((await listFiles(dir)).filter((path) => path.endsWith(".zip"))).toHaveLength(SERIES);
+    await settled(dir);
+  });
+
+  it("a cut zip is told, left, and its series fetched", async () => {
+    await zips(true);
+    const path = join(dir, `${VICTIM}.zip`);
+    await writeFile(path, (await readFile(path)).subarray(0, -200));
+    const { summary, events } = await stage.get(["tcia:"], { dir });
+    expect(summary).toMatchObject({ exit: 0, adopted: { items: SERIES - 1 } });
+    expect(fetched().zips.sort()).toEqual([VICTIM, "1.2.840.1.5"]);
+    expect(
+      eventsOf(events, "warning")
+        .map(({ message }) => message)
+        .join(),
+    ).toContain(`${VICTIM}.zip`);
+    await settled(dir);
+  });
+
+  it("what the Go retriever had half unpacked is copied to where it belongs", async () => {
+    for (const { series, sop, name, bytes } of await images())
+      if (sop !== LOST) await put(join(dir, "P", `${series}.uncompressed.tmp`, name), bytes);
+    const fresh = await freshDir("fresh");
+    await stage.get(["tcia:"], { dir: fresh });
+    stage.control.clearRequests();
+    const { summary } = await stage.get(["tcia:"], { dir });
+    expect(summary).toMatchObject({ exit: 0, adopted: { items: SERIES, fetchedFiles: 1 } });
+    expect(fetched()).toEqual({ zips: ["1.2.840.1.5"], images: [LOST] });
+    await rm(join(dir, "P"), { recursive: true });
+    expect(await hashTree(dir)).toEqual(await hashTree(fresh));
+    await settled(dir);
+  });
+
+  it("links, empty, cut and foreign files are passed over", async () => {
+    await mixed("all")(dir);
+    const outside = join(await temporaryDir(), "outside.dcm");
+    const path = await pathOf(dir, LOST);
+    await rename(join(dir, path), outside);
+    await symlink(outside, join(dir, path));
+    await put(join(dir, "all", "empty"), "");
+    await put(join(dir, "all", "notes.txt"), "mine");
+    const second = await pathOf(dir, `${VICTIM}.2`);
+    await truncate(join(dir, second), 200);
+    const { summary } = await stage.get(["tcia:"], { dir });
+    expect(summary).toMatchObject({ exit: 0, adopted: { items: SERIES, fetchedFiles: 2 } });
+    expect(fetched().images.sort()).toEqual([LOST, `${VICTIM}.2`]);
+    await settled(dir);
+  });
+
+  it("the old metadata.csv is kept aside", async () => {
+    await java("classic", false)(dir);
+    await stage.get(["tcia:"], { dir });
+    expect(await readFile(join(dir, "metadata.csv"), "utf8")).not.toContain("written by the old tool");
+    const [kept] = (await listAll(dir)).filter((path) => /quarantine\/[^/]+\/metadata\.csv$/u.test(path));
+    expect(await readFile(join(dir, kept ?? ""), "utf8")).toContain("written by the old tool");
+  });
+
+  it("--prune moves copies of what is here, and leaves what is not of the selection", async () => {
+    await tciaUtils(false)(dir);
+    await mixed(".")(dir);
+    await put(join(dir, "README"), "mine");
+    expect((await stage.get(["tcia:LUNG CT"], { dir, prune: true })).summary.exit).toBe(0);
+    const left = await sops(dir);
+    const brain = [...left.values()].filter((sop) => sop.startsWith("1.2.840.1.3."));
+    expect(brain).toHaveLength(6);
+    expect(left.size).toBe(IMAGES - 3 + 6);
+    expect(await readFile(join(dir, "README"), "utf8")).toBe("mine");
+    expect((await runVerify(dir)).summary.exit).toBe(0);
+  });
+
+  it("a run that is killed while it completes a series ends as if it had not been", async () => {
+    await java("classic", false)(dir);
+    const whole = await sops(dir);
+    const lost = await pathOf(dir, LOST);
+    await rm(join(dir, lost));
+    stage.control.setFaults([{ kind: "stall", route: "**/getSingleImage", count: 1 }]);
+    const run = stage.start(["get", "tcia:", "-o", dir, "--layout", "classic"]);
+    await until("an image is asked for", () => stage.requests("getSingleImage").length > 0);
+    run.kill("SIGKILL");
+    await run.ended;
+    stage.control.setFaults([]);
+    stage.control.clearRequests();
+    expect((await stage.get([], { dir })).summary.exit).toBe(0);
+    expect(fetched().images).toEqual([LOST]);
+    expect(await sops(dir)).toEqual(whole);
+    await settled(dir);
+  });
+
+  it("a refresh of one series in a mixed folder leaves the others alone", async () => {
+    await mixed("all")(dir);
+    await stage.get(["tcia:"], { dir });
+    stage.control.change({ uid: VICTIM, change: "remove-image", image: 0 });
+    expect((await stage.get([], { dir })).summary).toMatchObject({ exit: 0, stored: { items: 1, files: 3 } });
+    expect((await sops(dir)).size).toBe(IMAGES - 1);
+    expect((await runVerify(dir)).summary).toMatchObject({ exit: 0, changed: 0, missing: 0 });
+  });
+
+  it("a new series whose place is a folder of another's old files goes beside it", async () => {
+    const classic = await freshDir("classic");
+    await java("classic", false)(classic);
+    const place = dirname(await pathOf(classic, LOST));
+    for (const { series, name, bytes } of await images())
+      if (series === "1.2.840.1.2") await put(join(dir, place, name), bytes);
+    stage.control.clearRequests();
+    const { summary } = await stage.get(["tcia:"], { dir, layout: "classic" });
+    expect(summary).toMatchObject({ exit: 0, adopted: { items: 1, files: 3 } });
+    expect((await sops(dir)).size).toBe(IMAGES);
+    await settled(dir);
   });
 });
