@@ -21,7 +21,7 @@ describe("sandbox -- COMMAND", () => {
     const written = new Map<string, string>();
     const removed: string[] = [];
     const io = fakeIo({
-      env: { ...env, GANTRY_TCIA_USER: "me" },
+      env: { ...env, GANTRY_TCIA_USER: "me", MINE: "kept" },
       library,
       system: {
         makeTemporaryFolder: async () => "/tmp/x",
@@ -40,8 +40,9 @@ describe("sandbox -- COMMAND", () => {
     expect(url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
     expect(call?.config).toContain('[archives.tcia]\nkind = "nbia"\nurl = ');
     expect(call?.config).toContain(url);
-    expect(call?.env).toMatchObject({ GANTRY_TCIA_USER: "me", NO_PROXY: "127.0.0.1,localhost" });
-    expect(call?.env.GANTRY_TCIA_PASSWORD).toBeUndefined();
+    expect(call?.env).toMatchObject({ MINE: "kept", NO_PROXY: "127.0.0.1,localhost" });
+    // The accounts of the real archives stay outside.
+    expect(call?.env.GANTRY_TCIA_USER).toBeUndefined();
     expect(call?.env.PATH?.startsWith("/tmp/x/bin:")).toBe(true);
     expect(written.get("/tmp/x/bin/gantry")).toBe('#!/bin/sh\nexec node gantry.js "$@"\n');
     expect(removed).toEqual(["/tmp/x"]);

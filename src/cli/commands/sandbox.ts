@@ -1,4 +1,5 @@
 import { defineCommand, type Running, shellWord, UsageError, wholeNumber } from "../command.ts";
+import type { Io } from "../io.ts";
 import { counted, grouped, shown } from "../render/wording.ts";
 import { createWriter, say } from "../render/writer.ts";
 
@@ -103,7 +104,7 @@ async function runInside(words: readonly string[], sandbox: Sandbox, running: Ru
       0o755,
     );
     const child = system.run(words, {
-      ...io.env,
+      ...withoutAccounts(io.env),
       ...sandbox.environment,
       GANTRY_CONFIG: config,
       GANTRY_SANDBOX_URL: sandbox.tls?.url ?? sandbox.url,
@@ -123,6 +124,12 @@ async function runInside(words: readonly string[], sandbox: Sandbox, running: Ru
     await system.remove(folder);
   }
 }
+
+/** The caller's accounts are for the real archives: a stand-in, and its record of requests, must not see them. */
+const withoutAccounts = (env: Io["env"]): Io["env"] =>
+  Object.fromEntries(
+    Object.entries(env).filter(([name]) => !/^GANTRY_.+_(USER|PASSWORD|TOKEN|API_KEY)$/u.test(name)),
+  );
 
 interface Door {
   readonly collections: Readonly<Record<string, number>>;
