@@ -65,8 +65,10 @@ const standIn = /^sources\/([^/]+)\/sandbox[^/]*(\/|$)/;
 /** What a file may reach: paths, and folders that end in `/`. Null: everything. */
 function allowed({ from, form }: Import): readonly string[] | null {
   const [layer = "", part = ""] = from.split("/");
-  if (from === "index.ts")
+  if (["index.ts", "gantry.ts", "access.ts"].includes(from))
     return [
+      "gantry.ts",
+      "access.ts",
       ...base,
       "config.ts",
       "version.ts",

@@ -1,0 +1,478 @@
+/** The configured archives, opened: every question and every download goes through here. */
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
+import { type Account, readAccount, type Secrets } from "./accounts/secrets.ts";
+import { findArchive, openSource } from "./archives.ts";
+import { type ArchiveConfig, type Environment, LINKS, readArchives } from "./config.ts";
+import { RunError } from "./errors.ts";
+import { type Context, type Log, systemClock } from "./lib/context.ts";
+import { createRateLimiter } from "./lib/limiter.ts";
+import { createRedactor, type Redactor } from "./lib/redact.ts";
+import { RetryLoop } from "./lib/retry.ts";
+import { parseTarget } from "./model/address.ts";
+import { type Finding, failed } from "./model/finding.ts";
+import type { Item, Row } from "./model/item.ts";
+import { type Filters, NO_FILTERS } from "./model/query.ts";
+import type { Request } from "./model/selection.ts";
+import { type AskContext, readAsk } from "./pipeline/asks.ts";
+import { type DropOptions, type DropSummary, drop } from "./pipeline/drop.ts";
+import { type GetOptions, get, type Run, type RunEnvironment } from "./pipeline/get.ts";
+import {
+  columnsOfLevel,
+  type LevelOptions,
+  levelRows,
+  readLevel,
+  summaryOfLevel,
+} from "./pipeline/levels.ts";
+import { listOffers } from "./pipeline/offers.ts";
+import { checkField, levelTotals, tagRows, valuesOf } from "./pipeline/questions.ts";
+import { resolveQueries } from "./pipeline/select.ts";
+import { createFolderSink } from "./sinks/folder.ts";
+import type { Source, SourceContext } from "./sources/source.ts";
+import { readItems, saveSelection } from "./state/selections.ts";
+import { temporaryFolder } from "./state/state-folder.ts";
+import { createHttp, type Http } from "./transports/http.ts";
+import { openReplyCache } from "./transports/reply-cache.ts";
+import { VERSION } from "./version.ts";
+
+export interface OpenOptions {
+  /** Default: the process's. */
+  readonly environment?: Environment;
+  readonly signal?: AbortSignal;
+  /** Default: nothing is logged. */
+  readonly log?: Log;
+  /** Knows every secret that is used; give the log's own to have it learn them. */
+  readonly redactor?: Redactor;
+  /** Further tries of a request or an item after the first. Default 5. */
+  readonly retries?: number;
+  /** A transfer that sends nothing for so long is tried again. Default 60,000. */
+  readonly stallTimeoutMs?: number;
+  readonly bandwidthBytesPerSecond?: number;
+  /** Items that are fetched at once. Default 4. */
+  readonly jobs?: number;
+  /**
+   * Keeps the archives' replies (lists and tags, never images) in this folder, and uses them for 24 hours. Default:
+   * nothing is kept.
+   */
+  readonly cacheDir?: string;
+  /** True: kept replies are not used, but replaced. Needs a folder. */
+  readonly refresh?: boolean;
+  /** For a selection `-`. Default: the process's standard input. */
+  readonly stdin?: () => AsyncIterable<Uint8Array>;
+  /** Accounts to use instead of the configured ones, by archive. */
+  readonly secrets?: Readonly<Record<string, Secrets>>;
+}
+
+/** Rows as they come, with the names of their columns; each row has an `address` that can be pasted back. */
+export interface Listing {
+  readonly columns: readonly string[];
+  /** The few columns that fit a terminal, when there are many. */
+  readonly summary?: readonly string[];
+  readonly rows: AsyncIterable<Row>;
+}
+
+export interface FindOptions {
+  readonly filters: Filters;
+  /** A level of the archive's tree that rows are of; default: the items'. */
+  readonly level?: string;
+  /** True: one row with the totals of what matches. */
+  readonly count?: boolean;
+  readonly skipBad?: boolean;
+  readonly save?: string;
+  readonly warn?: (sentence: string) => void;
+}
+
+export interface Gantry {
+  /**
+   * One level of an archive's tree below each path. `recursive`: all items below. `long`: with the number of
+   * series, images and bytes of each row.
+   */
+  list(
+    words: readonly string[],
+    options: { recursive: boolean; long: boolean; filters: Filters },
+  ): Promise<Listing>;
+  /**
+   * Items that match, sorted by id; with `level` the patients, studies, images … of what matches, sorted by their
+   * place (`limit` then counts those), with `count` one row of totals. `save`: also write them as a
+   * selection file that `get` takes, in the form that its extension says: `.jsonl`, `.csv`, `.tsv` or `.tcia`.
+   */
+  find(words: readonly string[], options: FindOptions): Promise<Listing & { savedTo?: string }>;
+  /** The elements of the first image of the first series that the words name, or of one image. */
+  tags(words: readonly string[], options?: { warn?: (sentence: string) => void }): Promise<Listing>;
+  /**
+   * What an archive offers beside its items, e.g. on the web pages of its collections, with sizes, licences and the
+   * address to give to `get`. Filters: collection, since, until (of the last update), limit.
+   */
+  downloads(words: readonly string[], options: { filters: Filters }): Promise<Listing>;
+  /** The values of a field among what matches, with the number of patients that have each. */
+  values(words: readonly string[], field: string, options: { filters: Filters }): Promise<Listing>;
+  /** Downloads, proves, resumes. No words: everything that was ever asked for in the folder. */
+  get(words: readonly string[], options: GetOptions): Run;
+  /**
+   * Deletes what `words` (addresses) and filters name from a folder, and remembers that it is never fetched into it
+   * again. Asks no archive.
+   */
+  drop(words: readonly string[], options: DropOptions): Promise<DropSummary>;
+  archives(): readonly ArchiveConfig[];
+  /** Who an archive is asked as; null: nobody. Throws `usage`, `access-login` for an account that can't be used. */
+  account(archive: string): Account | null;
+  /** Whether the archive answers to its account, step by step, ending after a finding that is `failed`. */
+  check(archive: string): AsyncIterable<Finding>;
+  /** Ends the session of the account's ready token at the archive. False: there is none that could be ended. */
+  logOut(archive: string): Promise<boolean>;
+  /** Ends every connection. */
+  close(): Promise<void>;
+}
+
+const RETRY_BASE_MS = 500;
+const RETRY_CAP_MS = 30_000;
+const DEFAULT_JOBS = 4;
+
+/** Opens the configured archives. Nothing is asked of any of them yet. Throws `usage` for a bad configuration. */
+export async function open(options: OpenOptions = {}): Promise<Gantry> {
+  const environment = options.environment ?? process.env;
+  const archives = readArchives(environment);
+  const redactor = options.redactor ?? createRedactor();
+  const log: Log = options.log ?? (() => undefined);
+  const context: Context = {
+    signal: options.signal ?? new AbortController().signal,
+    clock: systemClock,
+    random: Math.random,
+    log,
+  };
+  const { cacheDir } = options;
+  if (cacheDir === undefined && options.refresh) {
+    throw new RunError("usage", "there are no kept replies to refresh", {
+      hint: "name their folder with --cache-dir, or in GANTRY_CACHE_DIR",
+    });
+  }
+  const replies =
+    cacheDir === undefined ? null : openReplyCache(cacheDir, { refresh: options.refresh ?? false });
+  const listeners: ((bytes: number) => void)[] = [];
+  const jobs = options.jobs ?? DEFAULT_JOBS;
+  let http: Http | null = null;
+  const openHttp = (): Http => {
+    http ??= createHttp({
+      userAgent: `gantry/${VERSION}`,
+      connections: jobs + 4,
+      stallTimeoutMs: options.stallTimeoutMs ?? 60_000,
+      environment,
+      ...(options.bandwidthBytesPerSecond
+        ? { limiter: createRateLimiter(options.bandwidthBytesPerSecond) }
+        : {}),
+      onReceived: (bytes) => {
+        for (const listener of listeners) listener(bytes);
+      },
+    });
+    return http;
+  };
+  const sources = new Map<string, Promise<Source>>();
+  const source = (name: string): Promise<Source> => {
+    const known = sources.get(name);
+    if (known) return known;
+    const open = async (): Promise<Source> =>
+      openSource(
+        name === LINKS.name ? LINKS : findArchive(name, archives),
+        environment,
+        { http: openHttp, replies, redactor },
+        options.secrets?.[name],
+      );
+    const opened = open();
+    opened.catch(() => sources.delete(name));
+    sources.set(name, opened);
+    return opened;
+  };
+  const retry = { retries: options.retries ?? 5, baseMs: RETRY_BASE_MS, capMs: RETRY_CAP_MS };
+  const run: RunEnvironment = {
+    context,
+    retry,
+    source,
+    sink: createFolderSink,
+    archives: {
+      knows: (name) => archives.has(name) || name === LINKS.name,
+      ofServer: (server) => archiveOfServer(server, archives),
+      fallback: "tcia",
+    },
+    fetchSelection: async (at, path, asking) =>
+      (await import("./selections/fetch.ts")).fetchSelection(openHttp(), at, path, asking),
+    stdin: options.stdin ?? (() => process.stdin),
+    onReceived: (listener) => listeners.push(listener),
+    jobs,
+  };
+  const temporary = temporaryFolder();
+  const sourceContext = { ...context, retry: new RetryLoop(retry, context), temporary: temporary.folder };
+  return new OpenGantry(run, archives, environment, sourceContext, async () => {
+    await temporary.remove();
+    for (const each of sources.values()) await (await each).close();
+    await http?.close();
+  });
+}
+
+class OpenGantry implements Gantry {
+  readonly #run: RunEnvironment;
+  readonly #archives: ReadonlyMap<string, ArchiveConfig>;
+  readonly #context: SourceContext;
+  readonly #environment: Environment;
+  readonly #close: () => Promise<void>;
+
+  constructor(
+    run: RunEnvironment,
+    archives: ReadonlyMap<string, ArchiveConfig>,
+    environment: Environment,
+    context: SourceContext,
+    close: () => Promise<void>,
+  ) {
+    this.#run = run;
+    this.#environment = environment;
+    this.#archives = archives;
+    this.#context = context;
+    this.#close = close;
+  }
+
+  async list(
+    words: readonly string[],
+    options: { recursive: boolean; long: boolean; filters: Filters },
+  ): Promise<Listing> {
+    const target = parseTarget(words);
+    if (target.kind !== "archive" || options.recursive || hasFilters(options.filters))
+      return this.find(words, options);
+    const source = await this.#run.source(target.archive);
+    const queries = await resolveQueries(source, target.paths, options.filters, this.#context);
+    const context = this.#context;
+    async function* rows(): AsyncGenerator<Row> {
+      for (const query of queries) {
+        const totals = options.long ? await levelTotals(source, query, context) : null;
+        for await (const row of source.browse(query, context)) yield totals ? totals(row) : row;
+      }
+    }
+    const peeked = await peek(rows());
+    return { columns: peeked.columns, rows: peeked.rows, ...summaryOf(source, peeked.columns) };
+  }
+
+  async find(words: readonly string[], options: FindOptions): Promise<Listing & { savedTo?: string }> {
+    if (options.level !== undefined || options.count === true) return this.#findLevel(words, options);
+    const { save } = options;
+    const form = save === undefined ? null : (await import("./selections/save.ts")).saveForm(save);
+    const ask = await readAsk(
+      words,
+      options.filters,
+      { skipBad: options.skipBad ?? false },
+      this.#ask(options),
+    );
+    const source = await this.#run.source(
+      ask.request.kind === "paths" ? ask.request.archive : this.#run.archives.fallback,
+    );
+    let items = (): AsyncIterable<Item> => ask.items();
+    const saved: { savedTo?: string } = {};
+    if (save !== undefined && form !== null) {
+      const path = form === "jsonl" ? save : join(await this.#context.temporary(), `found-${randomUUID()}`);
+      await saveSelection(path, ask.request, ask.items());
+      items = () => readItems(path);
+      if (form !== "jsonl") await this.#saveAs(save, form, source, items());
+      saved.savedTo = save;
+    }
+    const columns = [...source.capabilities.columns, "address"];
+    async function* rows(): AsyncGenerator<Row> {
+      for await (const item of items()) {
+        const row: Record<string, Row[string]> = {};
+        for (const column of source.capabilities.columns) row[column] = item.labels[column] ?? null;
+        yield { ...row, address: item.address };
+      }
+    }
+    return { columns, rows: rows(), ...summaryOf(source, columns), ...saved };
+  }
+
+  async downloads(words: readonly string[], options: { filters: Filters }): Promise<Listing> {
+    const target = parseTarget(words);
+    if (target.kind !== "archive") {
+      throw new RunError("usage", "downloads are asked of an archive", {
+        hint: "for example: gantry find tcia:COLLECTION --downloads",
+      });
+    }
+    return listOffers(await this.#run.source(target.archive), target.paths, options.filters, this.#context);
+  }
+
+  async #saveAs(
+    path: string,
+    form: "csv" | "tsv" | "tcia",
+    source: Source,
+    items: AsyncIterable<Item>,
+  ): Promise<void> {
+    const { saveManifest, saveTable } = await import("./selections/save.ts");
+    if (form !== "tcia") return saveTable(path, form, source.capabilities.columns, items);
+    const serverOf = async (archive: string): Promise<string | undefined> =>
+      (await this.#run.source(archive)).manifestServer;
+    await saveManifest(path, items, serverOf, source.archive);
+  }
+
+  async values(words: readonly string[], field: string, options: { filters: Filters }): Promise<Listing> {
+    const { source, items, request } = await this.#readQuestion(words, options);
+    checkField(field, source);
+    // Resolved by the question: one place of one archive can be asked of the archive itself.
+    const [path, more] = request.kind === "paths" ? request.paths : [];
+    const query = path && !more ? { path, filters: request.filters } : null;
+    return {
+      columns: ["value", "count"],
+      rows: valuesOf(source, field, query, items, this.#levelOptions({}, null)),
+    };
+  }
+
+  async tags(
+    words: readonly string[],
+    options: { warn?: (sentence: string) => void } = {},
+  ): Promise<Listing> {
+    const { source, items } = await this.#readQuestion(words, { filters: NO_FILTERS });
+    return {
+      columns: ["element", "name", "data"],
+      rows: tagRows(source, items(), this.#levelOptions(options, null)),
+    };
+  }
+
+  get(words: readonly string[], options: GetOptions): Run {
+    return get(words, options, this.#run);
+  }
+
+  drop(words: readonly string[], options: DropOptions): Promise<DropSummary> {
+    return drop(words, options, { context: this.#run.context, source: this.#run.source });
+  }
+
+  account(archive: string): Account | null {
+    return readAccount(findArchive(archive, this.#archives), this.#environment);
+  }
+
+  async *check(archive: string): AsyncIterable<Finding> {
+    findArchive(archive, this.#archives);
+    let source: Source;
+    try {
+      source = await this.#run.source(archive);
+    } catch (error) {
+      if (!(error instanceof RunError)) throw error;
+      yield failed("account", error);
+      return;
+    }
+    if (source.diagnose) yield* source.diagnose(this.#context);
+  }
+
+  async logOut(archive: string): Promise<boolean> {
+    const source = await this.#run.source(archive);
+    return (await source.logOut?.(this.#context)) ?? false;
+  }
+
+  archives(): readonly ArchiveConfig[] {
+    return [...this.#archives.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  async close(): Promise<void> {
+    await this.#close();
+  }
+
+  /** Rows of a level above or below the items', or totals. */
+  async #findLevel(words: readonly string[], options: FindOptions): Promise<Listing> {
+    const { filters, count = false } = options;
+    if (options.save !== undefined || (count && options.level !== undefined)) {
+      throw new RunError("usage", `${count ? "--count" : "--level"} shows rows that are no selection`, {
+        hint:
+          options.save === undefined
+            ? "ask for --level or for --count"
+            : "save the items that match: leave --level and --count out",
+      });
+    }
+    // A limit is one of rows, and not of the items that they are made of.
+    const { source, items } = await this.#readQuestion(words, {
+      ...options,
+      filters: { ...filters, limit: null },
+    });
+    const level = count ? "total" : readLevel(options.level ?? "", source);
+    if (level === null) {
+      const { level: _, ...rest } = options;
+      return this.find(words, rest);
+    }
+    const columns = columnsOfLevel(source.capabilities, level);
+    const summary = summaryOfLevel(source.capabilities, level);
+    return {
+      columns,
+      ...(summary.length < columns.length ? { summary } : {}),
+      rows: levelRows(level, items(), this.#levelOptions(options, filters.limit)),
+    };
+  }
+
+  async #readQuestion(
+    words: readonly string[],
+    options: { filters: Filters; skipBad?: boolean; warn?: (sentence: string) => void },
+  ): Promise<{ source: Source; request: Request; items: () => AsyncIterable<Item> }> {
+    const { filters, skipBad = false } = options;
+    const { request, items } = await readAsk(words, filters, { skipBad }, this.#ask(options));
+    const source = await this.#run.source(
+      request.kind === "paths" ? request.archive : this.#run.archives.fallback,
+    );
+    return { source, request, items };
+  }
+
+  #levelOptions(options: { warn?: (sentence: string) => void }, limit: number | null): LevelOptions {
+    const { source } = this.#run;
+    const warn = options.warn ?? ((sentence: string) => this.#context.log("warn", sentence));
+    return { source, context: this.#context, limit, warn };
+  }
+
+  #ask(options: { warn?: (sentence: string) => void }): AskContext {
+    const { source, archives, fetchSelection, stdin } = this.#run;
+    return {
+      source,
+      archives,
+      fetchSelection,
+      stdin,
+      context: this.#context,
+      // A saved selection holds everything that a get needs.
+      select: { complete: "save" in options && options.save !== undefined, folder: this.#context.temporary },
+      warn: options.warn ?? ((sentence) => this.#context.log("warn", sentence)),
+    };
+  }
+}
+
+/**
+ * Manifests name servers of every age (public., services., nbia. of cancerimagingarchive.net); NLST has its own. Of
+ * archives on one host the one whose address has most in common with the server's is meant.
+ */
+function archiveOfServer(server: URL, archives: ReadonlyMap<string, ArchiveConfig>): string | null {
+  let best: string | null = null;
+  let most = -1;
+  for (const { name, url } of archives.values()) {
+    const { host, pathname } = new URL(url);
+    if (host !== server.host) continue;
+    let common = 0;
+    while (common < pathname.length && pathname[common] === server.pathname[common]) common += 1;
+    if (common > most) [best, most] = [name, common];
+  }
+  if (best !== null) return best;
+  if (server.host === "nlst.cancerimagingarchive.net") return "nlst";
+  return /(^|\.)cancerimagingarchive\.net$/u.test(server.host) ? "tcia" : null;
+}
+
+function hasFilters(filters: Filters): boolean {
+  const { words, dates, include, exclude, limit, limitPatients } = filters;
+  return (
+    Object.keys(words).length + Object.keys(dates).length + include.length + exclude.length > 0 ||
+    limit !== null ||
+    limitPatients !== null
+  );
+}
+
+function summaryOf(source: Source, columns: readonly string[]): { summary?: readonly string[] } {
+  const summary = [...source.capabilities.summaryColumns, "address"];
+  return columns.length > summary.length && summary.every((column) => columns.includes(column))
+    ? { summary }
+    : {};
+}
+
+/** The columns of the first row, and all rows. */
+async function peek(
+  rows: AsyncGenerator<Row>,
+): Promise<{ columns: readonly string[]; rows: AsyncIterable<Row> }> {
+  const first = await rows.next();
+  if (first.done) return { columns: ["address"], rows };
+  async function* all(): AsyncGenerator<Row> {
+    yield first.value as Row;
+    yield* rows;
+  }
+  return { columns: Object.keys(first.value), rows: all() };
+}
