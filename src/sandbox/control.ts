@@ -3,8 +3,10 @@ import type { IncomingHttpHeaders } from "node:http";
 import * as v from "valibot";
 import { type ChangedDataset, parseSeriesChange, type SeriesChange } from "./changes.ts";
 import type { Dataset } from "./data/dataset.ts";
+import type { Studies } from "./data/studies.ts";
 import { FAULT_KINDS, type Fault, type FaultDeck, type FaultKind, parseFaults } from "./faults.ts";
 import type { Reply, SandboxArchive, StandIn, TokenRules } from "./stand-ins.ts";
+import { type ChangedStudies, type FileChange, parseFileChange } from "./study-changes.ts";
 import type { Ending } from "./wire.ts";
 
 /** One request that came in. Grows while it is answered: `status` is 0 and `ending` "open" until then. */
@@ -42,6 +44,8 @@ export interface SandboxControl {
   faults(): readonly (Fault & { met: number; struck: number })[];
   /** Change one series of the archive. */
   change(change: SeriesChange): void;
+  /** Change one file of an imaging study. */
+  changeFile(change: FileChange): Promise<void>;
   /** `ttlSeconds` holds for tokens given from now on; `expireNow` ends all that were given. */
   tokens(rules: { ttlSeconds?: number | undefined; expireNow?: boolean | undefined }): void;
   /** Build and keep the zip of every series (or of those named) now. Does nothing without `precompute`. */
@@ -74,6 +78,7 @@ export class RequestLog {
 
 export interface ControlParts {
   readonly dataset: ChangedDataset;
+  readonly studies: ChangedStudies;
   readonly deck: FaultDeck;
   readonly log: RequestLog;
   readonly elsewhereLog: RequestLog;
@@ -81,22 +86,21 @@ export interface ControlParts {
   readonly standIns: readonly StandIn[];
   /** Data for a seed, when the data are the built-in ones. */
   readonly dataFor: ((seed: number) => Promise<Dataset>) | undefined;
+  readonly studiesFor: ((seed: number) => Promise<Studies>) | undefined;
   readonly startSeed: number;
   readonly precompute: boolean;
 }
 
-/** Two hours, as the archive documents for its tokens (TCIA wiki, NBIA Search REST API with Authentication Guide). */
-export const TOKEN_TTL_SECONDS = 7200;
-
 export function createControl(parts: ControlParts): SandboxControl {
-  const { dataset, deck, log, elsewhereLog, tokens, standIns } = parts;
+  const { dataset, studies, deck, log, elsewhereLog, tokens, standIns } = parts;
   let seed = parts.startSeed;
-  const reset = (base?: Dataset): void => {
+  const reset = (base?: Dataset, studiesOf?: () => Promise<Studies>): void => {
     deck.set([], seed);
     dataset.reset(base);
+    studies.reset(studiesOf);
     log.clear();
     elsewhereLog.clear();
-    tokens.ttlSeconds = TOKEN_TTL_SECONDS;
+    tokens.ttlSeconds = undefined;
     tokens.generation++;
     for (const standIn of standIns) standIn.reset();
   };
@@ -104,13 +108,15 @@ export function createControl(parts: ControlParts): SandboxControl {
     reset: () => reset(),
     async seed(next) {
       seed = next;
-      reset(await parts.dataFor?.(next));
+      const { studiesFor } = parts;
+      reset(await parts.dataFor?.(next), studiesFor && (() => studiesFor(next)));
     },
     requests: () => log.list(),
     clearRequests: () => log.clear(),
     setFaults: (faults) => deck.set(parseFaults(faults)),
     faults: () => deck.list(),
     change: (change) => dataset.apply(parseSeriesChange(change)),
+    changeFile: (change) => studies.apply(parseFileChange(change)),
     tokens({ ttlSeconds, expireNow }) {
       if (ttlSeconds !== undefined) tokens.ttlSeconds = ttlSeconds;
       if (expireNow) tokens.generation++;
@@ -140,6 +146,10 @@ export interface Showcase {
   readonly tls: { readonly url: string; readonly caFile: string } | null;
   readonly user: string;
   readonly password: string;
+  /** Names of the imaging studies with the number of their images. */
+  readonly studies: Readonly<Record<string, number>>;
+  /** What of the data could not be served. */
+  readonly problems: Dataset["problems"];
   elsewhereRequests(): readonly SeenRequest[];
 }
 
@@ -152,6 +162,8 @@ const HELP = {
   "POST /_sandbox/faults": `a list of {"kind": …}; GET shows them with counts, DELETE ends them; kinds: ${FAULT_KINDS.join(", ")}`,
   "POST /_sandbox/series":
     '{"uid": …, "change": "withdraw" | "restore" | "touch" | "announce" | "replace-bytes" | "remove-image" | "rename-patient" | "restrict" | "relabel"}',
+  "POST /_sandbox/files":
+    '{"file": …, "change": "withdraw" | "restore" | "touch" | "replace-bytes" | "rewrite" | "remove"}',
   "POST /_sandbox/tokens": '{"ttlSeconds": 60} or {"expireNow": true}',
   "POST /_sandbox/precompute": "build and keep every zip now (when started so)",
 };
@@ -180,7 +192,8 @@ export async function answerDoor(
           tls: showcase.tls,
           collections: countCollections(dataset),
           series: dataset.seriesCount,
-          problems: dataset.problems,
+          studies: showcase.studies,
+          problems: showcase.problems,
           help: HELP,
         });
       case "POST reset":
@@ -206,6 +219,9 @@ export async function answerDoor(
         return reply(200, done);
       case "POST series":
         control.change(parseSeriesChange(json()));
+        return reply(200, done);
+      case "POST files":
+        await control.changeFile(parseFileChange(json()));
         return reply(200, done);
       case "POST tokens":
         control.tokens(v.parse(tokenSchema, json()));

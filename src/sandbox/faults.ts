@@ -31,6 +31,8 @@ const kinds = {
   slow: { bytesPerSecond: v.optional(positive) },
   reset: {},
   "empty-body": {},
+  missing: {},
+  "short-body": at,
   "429": retryAfter,
   "500": {},
   "502": {},
@@ -88,6 +90,8 @@ const kindSchema = v.looseObject({ kind: v.picklist(FAULT_KINDS) });
 const ONLY_FOR: Partial<Record<FaultKind, readonly Serves[]>> = {
   "expired-token": ["zip", "file", "rows", "digest", "page"],
   "truncated-json": ["rows"],
+  missing: ["file"],
+  "short-body": ["file"],
   "html-zip": ["zip", "file"],
   "wrong-md5": ["zip", "digest"],
   flip: ["zip", "file"],

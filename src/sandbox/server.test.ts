@@ -325,6 +325,7 @@ describe("the door", () => {
         { name: "tcia-v1", kind: "nbia", url: `${sandbox.url}/nbia-api`, settings: { api: "v1" } },
         { name: "tcia-v2", kind: "nbia", url: `${sandbox.url}/nbia-api`, settings: { api: "v2" } },
         { name: "tcia-v3", kind: "nbia", url: sandbox.url, settings: { api: "v3", resource: "TCIA" } },
+        { name: "preventad", kind: "loris" },
       ],
     });
   });

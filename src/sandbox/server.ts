@@ -13,9 +13,10 @@ import {
   RequestLog,
   type SandboxControl,
   type SeenRequest,
-  TOKEN_TTL_SECONDS,
+  type Showcase,
 } from "./control.ts";
 import type { Dataset } from "./data/dataset.ts";
+import type { ImagingStudy, Studies } from "./data/studies.ts";
 import { FaultDeck } from "./faults.ts";
 import {
   type Reply,
@@ -24,6 +25,7 @@ import {
   STAND_INS,
   type StandIn,
 } from "./stand-ins.ts";
+import { ChangedStudies } from "./study-changes.ts";
 import { replyOfFault, send } from "./wire.ts";
 
 export interface SandboxOptions {
@@ -33,6 +35,8 @@ export interface SandboxOptions {
   /** Data to serve; without it `dataDir`, without that the built-in phantoms of `seed`. */
   readonly data?: Dataset | undefined;
   readonly dataDir?: string | undefined;
+  /** Imaging studies to serve; without them those of `dataDir`, without that generated ones of `seed`. */
+  readonly studies?: Studies | undefined;
   readonly seed?: number | undefined;
   readonly user?: string | undefined;
   readonly password?: string | undefined;
@@ -84,20 +88,23 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   const { host = "127.0.0.1", seed = 1, user = "demo", password = "demo", precompute = false } = options;
   const builtIn = options.data === undefined && options.dataDir === undefined;
   const dataset = new ChangedDataset(await openData(options, seed));
-  const tokens = { ttlSeconds: TOKEN_TTL_SECONDS, generation: 1 };
+  const studies = new ChangedStudies(() => openStudies(options, seed));
+  const tokens = { ttlSeconds: undefined, generation: 1 };
   const deck = new FaultDeck(seed);
   const log = new RequestLog();
   const elsewhereLog = new RequestLog();
-  const world = { dataset, user, password, tokens, precompute };
+  const world = { dataset, studies, user, password, tokens, precompute };
   const standIns = await Promise.all(STAND_INS.map((open) => open(world)));
   const control = createControl({
     dataset,
+    studies,
     deck,
     log,
     elsewhereLog,
     tokens,
     standIns,
     dataFor: builtIn ? buildPhantoms : undefined,
+    studiesFor: options.dataDir === undefined && options.studies === undefined ? buildStudies : undefined,
     startSeed: seed,
     precompute,
   });
@@ -157,6 +164,18 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     elsewhereRequests: () => elsewhereLog.list(),
   };
 
+  /** Of the whole of the data, those of the one reader that the other one serves aside. */
+  async function inventory(): Promise<Pick<Showcase, "studies" | "problems">> {
+    const { studies: all, problems, served } = await studies.opened();
+    const isSpokenOf = (file: string): boolean =>
+      problems.some(({ path: each }) => each === file || file.startsWith(`${each}/`));
+    const rest = dataset.problems.filter(({ path: each }) => !served.has(each) && !isSpokenOf(each));
+    return {
+      studies: Object.fromEntries(all.map((study) => [study.name, countImages(study)])),
+      problems: [...rest, ...problems],
+    };
+  }
+
   async function answerElsewhere(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { seen } = await receive(request, elsewhereLog, startedAt);
     const body = "<!DOCTYPE html>\n<html><body><h1>Sign in elsewhere</h1></body></html>\n";
@@ -168,10 +187,8 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     const path = (request.url ?? "/").split("?", 1)[0]!;
     if (path === "/_sandbox" || path.startsWith("/_sandbox/")) {
       const body = await readBody(request);
-      await send(
-        response,
-        await answerDoor({ method: request.method ?? "GET", path, body }, control, dataset, showcase),
-      );
+      const said = { method: request.method ?? "GET", path, body };
+      await send(response, await answerDoor(said, control, dataset, { ...showcase, ...(await inventory()) }));
       return;
     }
     const { parsed, seen } = await receive(request, log, startedAt);
@@ -184,7 +201,8 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     });
     seen.fault = fault?.kind ?? null;
     try {
-      const instead = fault && replyOfFault(fault, elsewhereUrls[scheme]);
+      const instead =
+        fault && (route?.instead?.(fault, parsed) ?? replyOfFault(fault, elsewhereUrls[scheme]));
       const reply: Reply = instead ??
         (await route?.answer(parsed, fault)) ?? { status: 404, body: `nothing is served at ${path}\n` };
       const cors: Record<string, string> =
@@ -238,6 +256,22 @@ async function openData(options: SandboxOptions, seed: number): Promise<Dataset>
   return openFolderDataset(options.dataDir);
 }
 
+async function openStudies(options: SandboxOptions, seed: number): Promise<Studies> {
+  if (options.studies !== undefined) return options.studies;
+  if (options.dataDir === undefined) return buildStudies(seed);
+  const { openFolderStudies } = await import("./data/study-folder.ts");
+  return openFolderStudies(options.dataDir);
+}
+
+async function buildStudies(seed: number): Promise<Studies> {
+  const { buildPhantomStudies } = await import("./data/phantom-study.ts");
+  return buildPhantomStudies({ seed });
+}
+
+function countImages({ candidates }: ImagingStudy): number {
+  return candidates.flatMap(({ visits }) => visits).reduce((count, { images }) => count + images.length, 0);
+}
+
 async function buildPhantoms(seed: number): Promise<Dataset> {
   const { buildPhantomDataset } = await import("./data/phantom.ts");
   return buildPhantomDataset({ seed });
@@ -259,9 +293,18 @@ async function receive(
   const [path = "/", search = ""] = splitOnce(incoming.url ?? "/", "?");
   const query = new URLSearchParams(search);
   const isForm = (incoming.headers["content-type"] ?? "").startsWith("application/x-www-form-urlencoded");
-  const form = new URLSearchParams(isForm ? (await readBody(incoming)).toString("utf8") : "");
+  const formText = isForm ? (await readBody(incoming)).toString("utf8") : undefined;
+  const form = new URLSearchParams(formText ?? "");
   const method = incoming.method ?? "GET";
-  const parsed = { method, path, query, form, headers: incoming.headers, incoming };
+  const parsed: SandboxRequest = {
+    method,
+    path,
+    query,
+    form,
+    ...(formText === undefined ? {} : { formText }),
+    headers: incoming.headers,
+    incoming,
+  };
   const fields: Record<string, string[]> = {};
   for (const name of form.keys()) {
     fields[name] ??= form.getAll(name).map((value) => value.slice(0, RECORDED_CHARACTERS));

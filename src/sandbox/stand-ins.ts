@@ -7,6 +7,7 @@
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import type { Dataset } from "./data/dataset.ts";
 import type { Fault } from "./faults.ts";
+import type { ChangedStudies } from "./study-changes.ts";
 
 export interface SandboxRequest {
   readonly method: string;
@@ -16,6 +17,8 @@ export interface SandboxRequest {
   readonly headers: IncomingHttpHeaders;
   /** Fields of a form body; empty when the body is no form. */
   readonly form: URLSearchParams;
+  /** The form body as it came, for who takes no notice of its type; absent when the body is no form. */
+  readonly formText?: string;
   /** For bodies that are no form: not read by the server. */
   readonly incoming: IncomingMessage;
 }
@@ -39,6 +42,8 @@ export interface Route {
   readonly serves: Serves;
   /** `fault` is the drawn one, if any; a route applies the kinds that concern its content and ignores the others. */
   answer(request: SandboxRequest, fault: Fault | undefined): Reply | Promise<Reply>;
+  /** This archive's own form of a reply that a fault puts in place of the true one; undefined: the common form. */
+  instead?(fault: Fault, request: SandboxRequest): Reply | undefined;
 }
 
 /** How a client reaches one configured archive of the sandbox. */
@@ -67,7 +72,8 @@ export interface StandIn {
 
 /** Life of the access tokens, changed at the control door. */
 export interface TokenRules {
-  ttlSeconds: number;
+  /** Undefined: as long as the real archive's live. */
+  ttlSeconds: number | undefined;
   /** Tokens of an earlier generation are expired. */
   generation: number;
 }
@@ -76,6 +82,8 @@ export interface TokenRules {
 export interface World {
   /** The data with all changes made at the control door; `revisionOf` differs after a change of that series. */
   readonly dataset: Dataset & { revisionOf(seriesInstanceUid: string): string };
+  /** Imaging studies, opened when first asked for, with all changes made at the control door. */
+  readonly studies: ChangedStudies;
   readonly user: string;
   readonly password: string;
   readonly tokens: Readonly<TokenRules>;
@@ -85,4 +93,5 @@ export interface World {
 /** One line for each archive kind. */
 export const STAND_INS: readonly ((world: World) => Promise<StandIn>)[] = [
   async (world) => (await import("../sources/nbia/sandbox.ts")).openNbiaStandIn(world),
+  async (world) => (await import("../sources/loris/sandbox.ts")).openLorisStandIn(world),
 ];

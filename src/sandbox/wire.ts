@@ -46,6 +46,8 @@ export function replyOfFault(fault: Fault, elsewhere: string): Reply | undefined
       return { status: 401 };
     case "empty-body":
       return { status: 200 };
+    case "missing":
+      return { status: 404 };
     case "reset":
       return { status: 0, hangUp: true };
     case "redirect":
@@ -91,6 +93,13 @@ export async function send(response: ServerResponse, reply: Reply, fault?: Fault
     body = chunked([whole]);
     allowed = Math.floor(whole.byteLength * (fault.fraction ?? 0.5));
   }
+  let shortened: Uint8Array | undefined;
+  if (fault?.kind === "short-body") {
+    const whole = await collect(body);
+    const kept = fault.afterBytes ?? Math.floor(whole.byteLength * (fault.fraction ?? 0.5));
+    shortened = whole.subarray(0, Math.min(kept, Math.max(0, whole.byteLength - 1)));
+    body = shortened;
+  }
   if (fault?.kind === "trailing")
     body = chunked([await collect(body), new Uint8Array(fault.bytes ?? 64).fill(0xa5)]);
   if (fault?.kind === "slow") body = slices(body);
@@ -99,6 +108,8 @@ export async function send(response: ServerResponse, reply: Reply, fault?: Fault
   if (typeof body === "string") body = Buffer.from(body);
   if (body instanceof Uint8Array) headers["Content-Length"] = body.byteLength;
   if (body === undefined && ![204, 304].includes(reply.status)) headers["Content-Length"] = 0;
+  if (fault?.kind === "trailing" && headers["Content-Length"] !== undefined)
+    headers["Content-Length"] = Number(headers["Content-Length"]) + (fault.bytes ?? 64);
   response.writeHead(reply.status, headers);
   if (response.req.method === "HEAD") {
     response.end();

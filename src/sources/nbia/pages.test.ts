@@ -7,6 +7,7 @@ import { RunError } from "../../errors.ts";
 import type { Row } from "../../model/item.ts";
 import { NO_FILTERS } from "../../model/query.ts";
 import type { Reply, SandboxRequest, World } from "../../sandbox/stand-ins.ts";
+import { ChangedStudies } from "../../sandbox/study-changes.ts";
 import { datasetOf, tinySeries } from "../../sandbox/tiny-dataset.ts";
 import { send } from "../../sandbox/wire.ts";
 import { createHttp } from "../../transports/http.ts";
@@ -25,6 +26,7 @@ const dataset = datasetOf([
 ]);
 const world: World = {
   dataset: Object.assign(dataset, { revisionOf: () => "" }),
+  studies: new ChangedStudies(async () => ({ studies: [], problems: [], served: new Set() })),
   user: "demo",
   password: "demo",
   tokens: { ttlSeconds: 60, generation: 1 },

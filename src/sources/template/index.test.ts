@@ -15,6 +15,7 @@ import {
 import { runPipeline } from "../../../test/support/pipeline.ts";
 import { createRedactor } from "../../lib/redact.ts";
 import { type Fault, FaultDeck } from "../../sandbox/faults.ts";
+import { ChangedStudies } from "../../sandbox/study-changes.ts";
 import { datasetOf, tinyImage, tinySeries } from "../../sandbox/tiny-dataset.ts";
 import { replyOfFault, send } from "../../sandbox/wire.ts";
 import { createHttp } from "../../transports/http.ts";
@@ -61,6 +62,7 @@ async function makeStand(): Promise<SourceStand> {
     dataset: Object.assign(dataset, { revisionOf: () => "" }),
     user: "demo",
     password: "demo",
+    studies: new ChangedStudies(async () => ({ studies: [], problems: [], served: new Set() })),
     tokens: { ttlSeconds: 60, generation: 1 },
     precompute: false,
   });

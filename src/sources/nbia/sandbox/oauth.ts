@@ -12,6 +12,9 @@ export type User = "guest" | "demo";
 /** Any password will do for this name: the server puts in its own. */
 const GUEST = "nbia_guest";
 
+/** Two hours (TCIA wiki, NBIA Search REST API with Authentication Guide). */
+const TTL_SECONDS = 7200;
+
 interface Session {
   readonly user: User;
   readonly generation: number;
@@ -77,7 +80,7 @@ export class TokenService {
   }
 
   #issue(user: User): Reply {
-    const { ttlSeconds, generation } = this.#world.tokens;
+    const { ttlSeconds = TTL_SECONDS, generation } = this.#world.tokens;
     const now = Date.now();
     const expiresAtMs = now + ttlSeconds * 1000;
     const access = this.#write({
