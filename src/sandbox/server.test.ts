@@ -326,6 +326,9 @@ describe("the door", () => {
         { name: "tcia-v2", kind: "nbia", url: `${sandbox.url}/nbia-api`, settings: { api: "v2" } },
         { name: "tcia-v3", kind: "nbia", url: sandbox.url, settings: { api: "v3", resource: "TCIA" } },
         { name: "preventad", kind: "loris" },
+        { name: "loris-m", kind: "loris" },
+        { name: "loris-m22", kind: "loris" },
+        { name: "loris-m28", kind: "loris" },
       ],
     });
   });

@@ -386,6 +386,107 @@ describe("family F: what it lists (5, 6)", () => {
   });
 });
 
+describe("family M", () => {
+  const M = ["loris-m", "loris-m22", "loris-m28"] as const;
+  const json = async (archive: string, path: string) => {
+    const { status, text } = await get(archive, path);
+    return [status, JSON.parse(text)] as const;
+  };
+  const imagesOf = async (archive: string) => {
+    const [, body] = await json(archive, "/projects/PREVENT-AD/images");
+    return (body as { Images: Record<string, string>[] }).Images;
+  };
+
+  it("has JSON that says so, no export, and the errors of its own (1.2, 4)", async () => {
+    for (const archive of M) {
+      const { headers, text } = await get(archive, "/projects");
+      expect(headers["content-type"]).toBe("application/json");
+      expect(text).not.toContain("\\/");
+      expect(await json(archive, "/projects/loris/bids/")).toEqual([404, { error: "not found" }]);
+      expect((await ask(`${baseOf(archive)}/projects`)).text).toBe('{"error":"unauthorized"}');
+    }
+  });
+
+  it("refuses other versions by release (1.2)", async () => {
+    const status = async (archive: string, version: string) =>
+      (await ask(`${sandbox.url}/${archive}/api${version}/projects`)).status;
+    expect(await status("loris-m", "/v0.0.1")).toBe(400);
+    expect(await status("loris-m28", "/v0.0.1")).toBe(404);
+    expect(await status("loris-m", "")).toBe(400);
+  });
+
+  it("serves images with and without a slash, and the formats from 24.1 on (2, 5.6)", async () => {
+    for (const archive of M) {
+      const row = (await imagesOf(archive)).find(({ ScanType }) => ScanType === "dwi65")!;
+      const whole = await get(archive, row.Link!);
+      expect([whole.status, whole.headers["content-type"]]).toEqual([200, "application/x.minc2"]);
+      expect((await get(archive, `${row.Link}/`)).body).toEqual(whole.body);
+      const statuses = await Promise.all(
+        ["nifti", "bval", "bvec", "bidsjson"].map(
+          async (f) => (await get(archive, `${row.Link}/format/${f}`)).status,
+        ),
+      );
+      expect(statuses).toEqual(Array(4).fill(archive === "loris-m22" ? 500 : 200));
+      const Range = "bytes=0-1";
+      expect((await get(archive, row.Link!, { headers: { Range } })).body).toEqual(whole.body);
+      expect((await get(archive, row.Link!, { method: "HEAD" })).status).toBe(405);
+      const { etag } = whole.headers;
+      expect((await get(archive, row.Link!, { headers: { "If-None-Match": etag! } })).status).toBe(304);
+    }
+    const bold = (await imagesOf("loris-m")).find(({ ScanType }) => ScanType === "bold")!;
+    expect((await get("loris-m", `${bold.Link}/format/bval`)).status).toBe(404);
+    expect((await get("loris-m", `${bold.Link}/format/other`)).status).toBe(415);
+  });
+
+  it("stumbles over a conditional request with an ended token, or says 304 (4.2)", async () => {
+    const { Link } = (await imagesOf("loris-m"))[0]!;
+    sandbox.control.tokens({ expireNow: true });
+    expect((await get("loris-m", Link!)).status).toBe(401);
+    const torn = await get("loris-m", Link!, { headers: { "If-None-Match": "x" } });
+    expect([torn.status, torn.text.slice(0, 9)]).toEqual([500, "<!DOCTYPE"]);
+    const constant = { "If-None-Match": "99914b932bd37a50b983c5e7c90ae93b" };
+    expect((await get("loris-m", "/projects", { headers: constant })).status).toBe(304);
+  });
+
+  it("hides what the user may not see: filtered lists, 403, 404 (4.2)", async () => {
+    const [, list] = await json("loris-m", "/candidates/");
+    const ids = (list as { Candidates: { Project: string }[] }).Candidates.map(({ Project }) => Project);
+    expect(new Set(ids)).toEqual(new Set(["PREVENT-AD", "Pilot"]));
+    expect(await json("loris-m", "/projects/Closed")).toEqual([403, { error: "forbidden" }]);
+  });
+
+  it("has an HTML 500 for an unknown candidate, and for 22 a 404", async () => {
+    const page = await get("loris-m", "/candidates/999999");
+    expect([page.status, page.text.length > 4000]).toEqual([500, true]);
+    expect((await get("loris-m22", "/candidates/999999")).status).toBe(404);
+    expect(await json("loris-m", "/candidates/12")).toEqual([404, { error: "Candidate not found" }]);
+  });
+
+  it("answers a file that is gone from the disk with 404", async () => {
+    const { Link } = (await imagesOf("loris-m"))[0]!;
+    const file = Link!.slice(Link!.lastIndexOf("/") + 1);
+    await sandbox.control.changeFile({ file, change: "remove" });
+    expect(await json("loris-m", Link!)).toEqual([404, { error: "not found" }]);
+  });
+
+  it("sends ids as text, and as numbers and an empty object in 22 (5)", async () => {
+    const [row, old] = [(await imagesOf("loris-m"))[0]!, (await imagesOf("loris-m22"))[0]!];
+    expect([typeof row.Candidate, typeof old.Candidate]).toEqual(["string", "number"]);
+    const at = (link: string) => link.replace(/\/[^/]+$/, "");
+    expect((await json("loris-m22", at(old.Link!)))[1]).toMatchObject({ Meta: { CandID: {} } });
+    expect((await json("loris-m", at(row.Link!)))[1]).toMatchObject({ Meta: { CandID: row.Candidate } });
+  });
+
+  it("knows the header in any case from 25 on (3.1)", async () => {
+    const status = async (archive: string, headers: Record<string, string>) =>
+      (await ask(`${baseOf(archive)}/projects`, { headers })).status;
+    const lower = async (archive: string) => ({ authorization: `Bearer ${await login(archive)}` });
+    expect(await status("loris-m", await lower("loris-m"))).toBe(401);
+    expect(await status("loris-m28", await lower("loris-m28"))).toBe(200);
+    expect(await status("loris-m", { Authorization: "nospace" })).toBe(500);
+  });
+});
+
 const has = (program: string): boolean => spawnSync(program, ["--help"]).error === undefined;
 
 describe.skipIf(!has("mincinfo"))(

@@ -7,8 +7,16 @@ import type { Route, SandboxRequest, StandIn, World } from "../../sandbox/stand-
 import { Database } from "./sandbox/database.ts";
 import { FlatFamily } from "./sandbox/flat.ts";
 import { LoginDesk } from "./sandbox/login.ts";
+import { ModularFamily, type Release } from "./sandbox/modular.ts";
 
 const FLAT_VERSION = "v0.0.3-dev";
+
+/** Servers of the modular family: folder, release, and the version of the API that clients are led to. */
+const MODULAR: readonly { readonly name: string; readonly release: Release; readonly version: string }[] = [
+  { name: "loris-m", release: 24, version: "v0.0.3" },
+  { name: "loris-m22", release: 22, version: "v0.0.3-dev" },
+  { name: "loris-m28", release: 28, version: "v0.0.3" },
+];
 
 export async function openLorisStandIn(world: World): Promise<StandIn> {
   return new LorisStandIn(world);
@@ -18,14 +26,26 @@ class LorisStandIn implements StandIn {
   readonly kind = "loris";
   readonly #desk: LoginDesk;
   readonly #flat: FlatFamily;
+  readonly #modular: ReadonlyMap<string, ModularFamily>;
 
   constructor(world: World) {
     this.#desk = new LoginDesk(world);
     this.#flat = new FlatFamily(this.#desk, remembered(world, flatStudies));
+    const all = remembered(world, (studies) => studies);
+    this.#modular = new Map(
+      MODULAR.map(({ name, release }) => [name, new ModularFamily(release, this.#desk, all)]),
+    );
   }
 
   archives(origin: string) {
-    return [{ name: "preventad", kind: this.kind, url: `${origin}/openpreventad/api/${FLAT_VERSION}` }];
+    return [
+      { name: "preventad", kind: this.kind, url: `${origin}/openpreventad/api/${FLAT_VERSION}` },
+      ...MODULAR.map(({ name, version }) => ({
+        name,
+        kind: this.kind,
+        url: `${origin}/${name}/api/${version}`,
+      })),
+    ];
   }
 
   reset(): void {
@@ -36,7 +56,9 @@ class LorisStandIn implements StandIn {
     // The real server has no folder before `api`: a client with the address built in comes without it.
     const flat = /^((?:\/openpreventad)?\/api\/v0\.0\.3-dev)\/?(\/.*)$/.exec(request.path);
     if (flat !== null) return this.#flat.route(flat[2]!, request, flat[1]!);
-    return undefined;
+    const [, folder, rest] = /^\/([^/]+)\/api(\/.*)$/.exec(request.path) ?? [];
+    const family = folder === undefined ? undefined : this.#modular.get(folder);
+    return family?.route(rest!, request, `/${folder}/api`);
   }
 }
 

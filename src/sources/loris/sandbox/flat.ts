@@ -99,27 +99,14 @@ export class FlatFamily {
           ? { "Set-Cookie": `${SESSION_COOKIE}=${this.#desk.openSession()}; path=/` }
           : {};
       reply = { ...reply, headers: { ...reply.headers, ...cookie } };
-      return leave === undefined || method === "HEAD" ? reply : { ...reply, ...held(reply.body, leave) };
+      return leave === undefined || method === "HEAD" ? reply : this.#desk.held(reply, leave);
+    } catch (error) {
+      leave?.();
+      throw error;
     } finally {
-      if (leave !== undefined && method === "HEAD") leave();
+      if (method === "HEAD") leave?.();
     }
   }
-}
-
-/** The session stays locked until the body has been sent. */
-function held(body: Reply["body"], leave: () => void): Pick<Reply, "body"> {
-  if (body === undefined || typeof body === "string" || body instanceof Uint8Array) {
-    leave();
-    return body === undefined ? {} : { body };
-  }
-  async function* whole(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<string | Uint8Array> {
-    try {
-      yield* source;
-    } finally {
-      leave();
-    }
-  }
-  return { body: whole(body) };
 }
 
 /** What a fault of the wire looks like here, where that differs from other archives. */

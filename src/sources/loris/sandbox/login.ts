@@ -115,6 +115,23 @@ export class LoginDesk {
     return leave;
   }
 
+  /** The reply, which keeps its session locked until the body has been sent. */
+  held(reply: Reply, leave: () => void): Reply {
+    const { body } = reply;
+    if (body === undefined || typeof body === "string" || body instanceof Uint8Array) {
+      leave();
+      return reply;
+    }
+    async function* whole(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<string | Uint8Array> {
+      try {
+        yield* source;
+      } finally {
+        leave();
+      }
+    }
+    return { ...reply, body: whole(body) };
+  }
+
   #issue(user: string, issuer: string): string {
     const now = Math.floor(Date.now() / 1000);
     const exp = now + (this.#world.tokens.ttlSeconds ?? TTL_SECONDS);
