@@ -19,6 +19,7 @@ const PREFIXES: ReadonlyMap<string, string> = new Map([
   ["nbia.cancerimagingarchive.net", ""],
   ["services.cancerimagingarchive.net", ""],
   ["nlst.cancerimagingarchive.net", "/nlst"],
+  ["openpreventad.loris.ca", "/openpreventad"],
 ]);
 
 export interface ArchiveFront {
@@ -79,12 +80,20 @@ export async function startArchiveFront(sandboxUrl: string): Promise<ArchiveFron
   };
 }
 
+/** The headers under the names they came with, for a server to which `authorization` is not `Authorization`. */
+function asSpelt({ rawHeaders }: IncomingMessage): Record<string, string> {
+  const headers: Record<string, string> = {};
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2)
+    if (rawHeaders[i]!.toLowerCase() !== "host") headers[rawHeaders[i]!] = rawHeaders[i + 1]!;
+  return headers;
+}
+
 function forward(sandboxUrl: string, request: IncomingMessage, response: ServerResponse): void {
   const host = String(request.headers.host).replace(/:443$/, "");
   const url = new URL(`${sandboxUrl}${PREFIXES.get(host) ?? ""}${request.url}`);
   const onward = httpRequest(
     url,
-    { method: request.method, headers: { ...request.headers, host: url.host }, agent: false },
+    { method: request.method, headers: { ...asSpelt(request), host: url.host }, agent: false },
     (reply) => {
       response.writeHead(reply.statusCode ?? 502, reply.headers);
       reply.pipe(response);
