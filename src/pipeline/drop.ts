@@ -37,6 +37,9 @@ import type { Tally } from "./events.ts";
 import { readCompanions, writeDerived } from "./held.ts";
 import { walkFiles } from "./strays.ts";
 
+/** Three sorts are held at once (paths, digests, receipts), and receipts are read several times: less for each of them. */
+const SORT_BYTES = 8 * 1024 * 1024;
+
 export interface DropOptions {
   readonly dir: string;
   readonly filters: Filters;
@@ -172,7 +175,7 @@ async function find(
   let neverFetched = 0;
   let before = 0;
   const branches = new Map<string, Branch>();
-  const matched = new ExternalSort({ folder: temporary, unique: true });
+  const matched = new ExternalSort({ folder: temporary, unique: true, memoryBytes: SORT_BYTES });
   try {
     // An altered label could hide what is meant.
     await proveSelections(await readSelections(state), context.signal);
@@ -240,7 +243,7 @@ function unlisted(state: ItemState): { versions: readonly Item[]; state: ItemSta
 }
 
 function histories(state: StateFolder, folder: () => Promise<string>): ReturnType<typeof readItemHistories> {
-  return readItemHistories(state, { folder, onBad: () => undefined });
+  return readItemHistories(state, { folder, onBad: () => undefined, memoryBytes: SORT_BYTES });
 }
 
 export interface FinishOptions extends DropEnvironment {
@@ -322,8 +325,8 @@ type Mark = readonly ["k" | "r" | "d"] | readonly ["q", where: string];
  * folder and of its quarantine that no receipt names and that holds the same bytes. What other items hold stays.
  */
 async function deletePending(state: StateFolder, { context, temporary }: FinishOptions): Promise<number> {
-  const paths = new ExternalSort({ folder: temporary });
-  const digests = new ExternalSort({ folder: temporary });
+  const paths = new ExternalSort({ folder: temporary, memoryBytes: SORT_BYTES });
+  const digests = new ExternalSort({ folder: temporary, memoryBytes: SORT_BYTES });
   const quarantine = state.path("quarantine");
   const mark = (path: string, ...mark: Mark): Promise<void> => paths.push(path, JSON.stringify([path, mark]));
   try {

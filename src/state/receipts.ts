@@ -24,6 +24,8 @@ export interface ReadReceiptsOptions {
   readonly folder: () => Promise<string>;
   /** Told of each line that does not count: torn or altered. */
   readonly onBad: (sentence: string) => void;
+  /** Text held before it goes to a temporary file, in bytes. Default that of `ExternalSort`. */
+  readonly memoryBytes?: number;
 }
 
 /**
@@ -42,7 +44,11 @@ export async function* readItemHistories(
   state: StateFolder,
   options: ReadReceiptsOptions,
 ): AsyncGenerator<{ readonly state: ItemState; readonly lines: readonly Receipt[] }> {
-  const sorter = new ExternalSort({ folder: options.folder });
+  const { folder: temporary, memoryBytes } = options;
+  const sorter = new ExternalSort({
+    folder: temporary,
+    ...(memoryBytes === undefined ? {} : { memoryBytes }),
+  });
   try {
     const folder = state.path("receipts");
     for (const name of await readNames(folder)) {

@@ -1,6 +1,14 @@
 /** Bars of memory and time (design: one process, constant memory): the real binary, its peak printed. */
 import { createHash } from "node:crypto";
-import { copyFileSync, createReadStream, mkdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  createReadStream,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/lib/context.ts";
@@ -101,7 +109,7 @@ describe("memory and time", () => {
         );
         tell(`find --save of ${series}`, found);
         expect(found.exit, found.stderr).toBe(0);
-        await pretendFetched(target.path, saved, withFiles);
+        await pretendFetched(target.path, saved, withFiles ? () => "" : null);
         rmSync(saved);
 
         // Asked anew, compared, and the derived files made; then once more, with nothing left to do at all.
@@ -127,6 +135,28 @@ describe("memory and time", () => {
       }
     },
   );
+
+  it.each([100_000, 1_000_000])("%d dropped series", async (series) => {
+    const server = await startServer({ series, imagesPerSeries: 1, imageBytes: 2_000, seed: 3 });
+    const target = scratchFolder("dropped");
+    try {
+      const saved = join(home.path, "selection.jsonl");
+      const found = await runGantry(["find", "tcia:", "--save", saved], home.path, server.url);
+      expect(found.exit, found.stderr).toBe(0);
+      await pretendFetched(target.path, saved, (item) => item);
+      rmSync(saved);
+      const collections = new Set(readdirSync(target.path).filter((name) => name !== ".gantry"));
+      const words = ["drop", target.path, "--collection", [...collections].join(","), "--yes"];
+      const ended = await runGantry(words, home.path, server.url, { keepStdout: true });
+      tell(`drop of ${series} series`, ended);
+      expect(ended.exit, ended.stderr).toBe(0);
+      expect(readdirSync(target.path).filter((name) => collections.has(name))).toEqual([]);
+      expect(ended.peakRssBytes).toBeLessThan(BAR_BYTES);
+    } finally {
+      target.remove();
+      await server.close();
+    }
+  });
 });
 
 /** The first event of a type, and how long after the first event of all it came. */
@@ -138,8 +168,12 @@ function eventOf(stdout: string, type: string): { readonly afterSeconds: string 
   return { ...(JSON.parse(found) as object), afterSeconds };
 }
 
-/** The saved selection, and a receipt for each of its items; `withFiles` makes its files, empty ones. */
-async function pretendFetched(dir: string, selection: string, withFiles: boolean): Promise<void> {
+/** The saved selection, and a receipt for each of its items; `content` fills its files, null: it has none. */
+async function pretendFetched(
+  dir: string,
+  selection: string,
+  content: ((item: string) => string) | null,
+): Promise<void> {
   const gantry = join(dir, ".gantry");
   for (const name of ["selections", "receipts", "runs", "partial", "quarantine", "logs"])
     mkdirSync(join(gantry, name), { recursive: true });
@@ -158,13 +192,15 @@ async function pretendFetched(dir: string, selection: string, withFiles: boolean
   let batch = "";
   for await (const item of readItems(selection)) {
     const place = safePlace(layout(item));
-    const files = Array.from({ length: withFiles ? (item.files ?? 0) : 0 }, (_, index) => {
+    const text = content?.(item.id) ?? "";
+    const md5 = createHash("md5").update(text).digest("hex");
+    const files = Array.from({ length: content ? (item.files ?? 0) : 0 }, (_, index) => {
       const path = filePath(place, `1-${index + 1}.dcm`);
       const mtimeMs = 1_700_000_000_000;
       mkdirSync(dirname(join(dir, path)), { recursive: true });
-      writeFileSync(join(dir, path), "");
+      writeFileSync(join(dir, path), text);
       utimesSync(join(dir, path), mtimeMs / 1000, mtimeMs / 1000);
-      return { path, bytes: 0, digest: "md5:d41d8cd98f00b204e9800998ecf8427e" as const, mtimeMs };
+      return { path, bytes: text.length, digest: `md5:${md5}` as const, mtimeMs };
     });
     batch += formatReceipt({
       item: item.id,
