@@ -2,13 +2,12 @@
  * What suites share: a sandbox with a configuration that points at it, the library and the real program run
  * against it, and trees that can be compared. Everything that is started here is ended after the suite.
  */
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, rmdirSync, statSync, writeFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { delimiter, dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { delimiter, join } from "node:path";
 import { afterAll } from "vitest";
 import {
   type Gantry,
@@ -23,9 +22,9 @@ import {
 } from "../../src/index.ts";
 import type { SandboxControl, SeenRequest } from "../../src/sandbox/control.ts";
 import { type Sandbox, type SandboxOptions, startSandbox } from "../../src/sandbox/server.ts";
+import { ensureBuilt, root } from "./built.ts";
 
-/** Root of the checkout. */
-export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+export { ensureBuilt, root };
 
 /** Folder of real data, or null: then suites that need it are skipped by name. */
 export const testData: string | null =
@@ -299,52 +298,4 @@ export async function until(what: string, holds: () => unknown, timeoutMs = 20_0
     if (performance.now() > end) throw new Error(`waited ${timeoutMs} ms in vain: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
-}
-
-let built = false;
-
-/** `dist/` is made anew when a source is newer; suites that run at once wait for one build. */
-export function ensureBuilt(): void {
-  if (built) return;
-  const lock = join(root, ".cache", "build.lock");
-  mkdirSync(dirname(lock), { recursive: true });
-  for (let waitedMs = 0; ; waitedMs += 100) {
-    if (isFresh()) break;
-    try {
-      mkdirSync(lock);
-    } catch {
-      // A lock that nobody holds any more is of a build that was killed.
-      if (waitedMs > 60_000) rmdirSync(lock);
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
-      continue;
-    }
-    try {
-      if (!isFresh()) build();
-    } finally {
-      rmdirSync(lock);
-    }
-    break;
-  }
-  built = true;
-}
-
-const MAIN = join(root, "dist", "cli", "main.js");
-/** Its time is that of the start of the last build: what was edited while it ran is newer. */
-const STAMP = join(root, ".cache", "build.stamp");
-
-function isFresh(): boolean {
-  if (!existsSync(MAIN) || !existsSync(STAMP)) return false;
-  const stamp = statSync(STAMP).mtimeMs;
-  return !readdirSync(join(root, "src"), { recursive: true, withFileTypes: true }).some(
-    (entry) =>
-      entry.isFile() &&
-      !/(\.test\.ts|\.md)$/u.test(entry.name) &&
-      statSync(join(entry.parentPath, entry.name)).mtimeMs > stamp,
-  );
-}
-
-function build(): void {
-  writeFileSync(STAMP, "");
-  const result = spawnSync(process.execPath, [join(root, "scripts/build.mjs")], { encoding: "utf8" });
-  if (!existsSync(MAIN)) throw new Error(`the build left no program:\n${result.stdout}${result.stderr}`);
 }
