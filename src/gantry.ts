@@ -272,8 +272,10 @@ class OpenGantry implements Gantry {
       saved.savedTo = save;
     }
     const columns = [...source.capabilities.columns, "address"];
+    const { warn } = this.#levelOptions(options, null);
     async function* rows(): AsyncGenerator<Row> {
       for await (const item of items()) {
+        if (item.unknown) warn(`${item.address}: unknown, withdrawn or not permitted`);
         const row: Record<string, Row[string]> = {};
         for (const column of source.capabilities.columns) row[column] = item.labels[column] ?? null;
         yield { ...row, address: item.address };
@@ -369,12 +371,14 @@ class OpenGantry implements Gantry {
   /** Rows of a level above or below the items', or totals. */
   async #findLevel(words: readonly string[], options: FindOptions): Promise<Listing> {
     const { filters, count = false } = options;
-    if (options.save !== undefined || (count && options.level !== undefined)) {
+    if (options.save !== undefined) {
       throw new RunError("usage", `${count ? "--count" : "--level"} shows rows that are no selection`, {
-        hint:
-          options.save === undefined
-            ? "ask for --level or for --count"
-            : "save the items that match: leave --level and --count out",
+        hint: "save the items that match: leave --level and --count out",
+      });
+    }
+    if (count && options.level !== undefined) {
+      throw new RunError("usage", "--level and --count can't be given together", {
+        hint: "--count alone counts every level",
       });
     }
     // A limit is one of rows, and not of the items that they are made of.

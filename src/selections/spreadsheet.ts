@@ -97,7 +97,9 @@ async function* readRows(entry: ZipEntry, name: string, shared: SharedTexts): As
   let column = -1;
   let type = "";
   let text = "";
+  let formula: string | null = null;
   let reading = false;
+  let inFormula = false;
   let phonetic = false;
   const events = readXml(entry.body, name, () => ({
     open(tag, attributes) {
@@ -109,13 +111,24 @@ async function* readRows(entry: ZipEntry, name: string, shared: SharedTexts): As
         column = attributes.r ? columnOf(attributes.r, column + 1) : column + 1;
         type = attributes.t ?? "n";
         text = "";
+        formula = null;
+      } else if (tag === "f") {
+        formula = "";
+        inFormula = true;
       } else if (tag === "v" || tag === "t") reading = !phonetic;
       else if (tag === "rPh") phonetic = true;
     },
     close(tag) {
       if (tag === "v" || tag === "t") reading = false;
+      else if (tag === "f") inFormula = false;
       else if (tag === "rPh") phonetic = false;
       else if (tag === "c") {
+        // A program that can't calculate (openpyxl) leaves the value out: a cell that is not empty, only unknown.
+        // An empty text that was calculated has the type "str".
+        if (formula !== null && text === "" && type !== "str") {
+          type = "str";
+          text = `=${formula}`;
+        }
         if (column >= MAX_CELLS) return;
         while (cells.length < column) cells.push("");
         cells[column] = type === "s" ? shared.at(Number(text)) : text.slice(0, MAX_CELL_CHARACTERS);
@@ -123,6 +136,7 @@ async function* readRows(entry: ZipEntry, name: string, shared: SharedTexts): As
     },
     text(piece) {
       if (reading) text += piece;
+      else if (inFormula) formula = `${formula}${piece}`.slice(0, MAX_SHOWN_FORMULA);
     },
   }));
   for await (const _ of events) {
@@ -265,3 +279,6 @@ function twice(numbers: Uint32Array): Uint32Array<ArrayBuffer> {
   larger.set(numbers);
   return larger;
 }
+
+/** It is only shown. */
+const MAX_SHOWN_FORMULA = 100;

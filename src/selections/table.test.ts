@@ -90,6 +90,21 @@ describe("a table", () => {
 });
 
 describe("a spreadsheet", () => {
+  it("calls a formula that nobody calculated a bad line, and one that gave an empty text an empty cell", async () => {
+    const bytes = await spreadsheet({
+      S: [
+        ["Series UID"],
+        ["1.2.3.4"],
+        ["<c><f>B3</f><v></v></c>"],
+        ['<c t="str"><f>IF(1,"",2)</f><v></v></c>'],
+        ['<c t="str"><f>B4</f><v>1.2.3.5</v></c>'],
+      ],
+    });
+    const { refs, bad } = await readContent("x.xlsx", bytes);
+    expect(refs).toEqual(["tcia:1.2.3.4", "tcia:1.2.3.5"]);
+    expect(bad).toEqual(['x.xlsx S!3: neither a UID nor an address ("=B3")']);
+  });
+
   it("gives the rows of every visible sheet that names series", async () => {
     const bytes = await spreadsheet(
       {

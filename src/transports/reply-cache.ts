@@ -210,7 +210,7 @@ async function keeping(
   const temporary = join(dirname(path), name);
   // The head holds what is known at the end only, so its place is left free: JSON may be padded with blanks.
   let file: FileHandle | null = await open(temporary, "wx", 0o600).catch((error: unknown) => {
-    context.log("warn", `a reply can't be kept: ${String(error)}`);
+    context.log("warn", `a reply can't be kept in ${dirname(path)}: ${reasonOf(error)}`);
     return null;
   });
   const hash = createHash("sha256");
@@ -221,7 +221,7 @@ async function keeping(
     try {
       await step(file);
     } catch (error) {
-      context.log("warn", `a reply can't be kept: ${String(error)}`);
+      context.log("warn", `a reply can't be kept in ${dirname(path)}: ${reasonOf(error)}`);
       await file.close().catch(() => undefined);
       file = null;
       await remove(temporary);
@@ -274,6 +274,19 @@ async function keeping(
 const describe = ({ method, url }: Asked): string => `${method} ${redactUrl(url)}`.slice(0, 2000);
 
 const remove = (path: string): Promise<void> => rm(path, { force: true }).catch(() => undefined);
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOSPC: "the disk is full",
+  EDQUOT: "the quota is used up",
+  EROFS: "the file system is read-only",
+  EACCES: "permission denied",
+  EPERM: "permission denied",
+};
+
+function reasonOf(error: unknown): string {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  return REASONS[code] ?? (code || String(error));
+}
 
 const isAbsent = (error: unknown): boolean =>
   error instanceof Error && "code" in error && error.code === "ENOENT";

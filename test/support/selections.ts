@@ -55,7 +55,7 @@ export async function readContent(
   }
 }
 
-/** A spreadsheet as writers of them lay it out; a cell that begins with `=` is an inline text. */
+/** A spreadsheet as writers of them lay it out; a cell that begins with `=` is an inline text, one that begins with `<c` stands as it is. */
 export async function spreadsheet(
   sheets: Readonly<Record<string, readonly (readonly string[])[]>>,
   options: { readonly hidden?: readonly string[]; readonly more?: readonly ZipInput[] } = {},
@@ -66,6 +66,7 @@ export async function spreadsheet(
   const cell = (text: string, column: number, row: number): string => {
     const at = `r="${String.fromCharCode(65 + column)}${row}"`;
     if (text === "") return "";
+    if (text.startsWith("<c")) return text;
     if (text.startsWith("=")) return `<c ${at} t="inlineStr"><is><t>${xml(text.slice(1))}</t></is></c>`;
     if (/^\d+$/u.test(text)) return `<c ${at}><v>${text}</v></c>`;
     shared.push(`<si><r><t>${xml(text.slice(0, 2))}</t></r><r><t>${xml(text.slice(2))}</t></r></si>`);

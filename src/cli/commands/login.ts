@@ -136,7 +136,7 @@ async function readFirstLine(path: string, io: Io): Promise<string> {
 }
 
 function firstLine(text: string, where: string): string {
-  const line = text.replace(/\r?\n.*$/su, "");
+  const line = text.replace(/^\uFEFF/u, "").replace(/\r?\n.*$/su, "");
   if (line === "" || line.length > LONGEST_SECRET)
     throw new UsageError(`${where} holds no secret in its first line`);
   return line;

@@ -110,7 +110,6 @@ async function canonical(
 ): Promise<string> {
   const known = await list;
   if (known.includes(word)) return word;
-  const folded = (text: string): string => text.trim().toLowerCase();
   const same = known.filter((name) => folded(name) === folded(word));
   if (same.length === 1) return same[0] as string;
   if (same.length > 1) {
@@ -168,7 +167,6 @@ async function model(
   word: string,
   context: SourceContext,
 ): Promise<string> {
-  const folded = (text: string): string => text.trim().toLowerCase();
   const modelOf = (row: WireRow): string =>
     typeof row.ManufacturerModelName === "string" ? row.ManufacturerModelName : "";
   for await (const row of api.rows("getSeries", { ManufacturerModelName: word }, context)) {
@@ -184,3 +182,6 @@ async function model(
     hint: `\`gantry values ${archive}: model\` lists them`,
   });
 }
+
+/** Names typed on macOS may come decomposed (NFD); archives send them composed. */
+const folded = (text: string): string => text.normalize("NFC").trim().toLowerCase();

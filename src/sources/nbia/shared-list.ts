@@ -41,4 +41,4 @@ export function noSharedList(archive: string, name: string): RunError {
   });
 }
 
-const fold = (text: string): string => text.trim().toLowerCase();
+const fold = (text: string): string => text.normalize("NFC").trim().toLowerCase();

@@ -112,11 +112,12 @@ export class NbiaConnection {
     const as = (more: Readonly<Record<string, string>>): Promise<HttpResponse> =>
       http.request({ ...request, headers: { ...request.headers, ...more } }, context);
     if (access === "open") return as({});
-    if (access === "key") return as(apiKey === undefined ? {} : { api_key: apiKey });
+    if (access === "key")
+      return as(apiKey === undefined ? {} : { api_key: sendable(apiKey, "API key", archive) });
     for (let renewed = false; ; renewed = true) {
       const token = await tokens.token(context);
       if (token === null) return as(access === "guest" ? { authorization: GUEST } : {});
-      const response = await as({ authorization: `Bearer ${token}` });
+      const response = await as({ authorization: `Bearer ${sendable(token, "token", archive)}` });
       if (response.status !== 401 || renewed || !tokens.canRenew) return response;
       await response.discard();
       context.log("info", `${archive}: the access token was refused; logging in again`);
@@ -165,15 +166,30 @@ export class NbiaConnection {
     }
     if (response.status !== 200 && response.status !== 204) {
       await response.discard();
-      throw new RunError("archive-reply", `an answer that NBIA does not give (HTTP ${response.status})`, {
-        at,
-      });
+      throw new RunError(
+        "archive-reply",
+        `${archive}: an answer that NBIA does not give (HTTP ${response.status})`,
+        {
+          at,
+          ...(response.status === 404
+            ? { hint: "is the archive's URL that of an NBIA? `gantry archives` shows it" }
+            : {}),
+        },
+      );
     }
     if (/^text\/html/iu.test(type)) {
       await response.discard();
       throw new RunError("archive-reply", "a web page came instead of data", { at });
     }
   }
+}
+
+/** A secret that a header can carry; one with a line break in it would look like a broken connection. */
+function sendable(secret: string, what: string, archive: string): string {
+  if (/^[\x21-\x7e]+$/u.test(secret)) return secret;
+  throw new RunError("access-login", `the ${what} of ${archive} holds characters that can't be sent`, {
+    hint: "is there a line break or a blank in it? Set it again, as printable ASCII characters only",
+  });
 }
 
 /** Rows of a reply. No content, or an empty body with 200 and no type: nothing matches (getData.java, formatResponse). */
