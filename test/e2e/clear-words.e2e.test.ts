@@ -2,7 +2,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
-import { freshDir, startStage } from "../support/gantry.ts";
+import { startStage, temporaryDir } from "../support/gantry.ts";
 
 vi.setConfig({ testTimeout: 60_000 });
 const stage = await startStage();
@@ -16,7 +16,7 @@ describe("a secret that no header can carry", () => {
   });
 
   it("is not made by the byte order mark of a password file", async () => {
-    const file = join(await freshDir(), "password.txt");
+    const file = join(await temporaryDir(), "password.txt");
     writeFileSync(file, "\u{feff}demo\r\n");
     const done = await stage.run(["login", "tcia-v2", "--user", "demo", "--password-file", file]);
     expect(done.code, done.stderr).toBe(0);
