@@ -39,6 +39,13 @@ const BUILT_IN: readonly ArchiveConfig[] = [
     settings: PAGES,
     from: "built-in",
   },
+  {
+    name: "preventad",
+    kind: "loris",
+    url: "https://openpreventad.loris.ca/api/v0.0.3-dev",
+    settings: {},
+    from: "built-in",
+  },
 ];
 
 /** Serves links, which name their own hosts. */
@@ -160,5 +167,4 @@ function parseFile(text: string, path: string): v.InferOutput<typeof ConfigFile>
 /** Built-in names of archive kinds that later versions bring, so that the message can say so. */
 export const LATER_ARCHIVES: Readonly<Record<string, string>> = {
   idc: "the Imaging Data Commons",
-  preventad: "PREVENT-AD",
 };

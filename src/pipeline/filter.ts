@@ -37,7 +37,9 @@ export function buildFilter(filters: Filters, capabilities: Capabilities): (item
     const column = capabilities.fields[name];
     if (words === undefined || column === undefined) continue;
     const wanted = new Set(words.map(fold));
-    tests.push((labels) => labels[column] != null && wanted.has(fold(String(labels[column]))));
+    tests.push((labels) =>
+      labels[column] == null ? capabilities.sharedItems === true : wanted.has(fold(String(labels[column]))),
+    );
   }
   const { dates } = capabilities;
   const bound = (

@@ -22,6 +22,13 @@ export const SOURCE_KINDS: Readonly<Record<string, () => Promise<SourceKind>>> =
     },
     create: (await import("./nbia/index.ts")).createNbiaSource,
   }),
+  loris: async () => ({
+    kind: "loris",
+    title: "LORIS with a BIDS export (PREVENT-AD)",
+    settings: { project: { help: "project whose BIDS tree is served: loris (default)" } },
+    account: () => ({ by: "user" }),
+    create: (await import("./loris/index.ts")).createLorisSource,
+  }),
   web: async () => ({
     kind: "web",
     title: "plain files at https links",

@@ -66,6 +66,11 @@ export interface Capabilities {
    * then the proof; of every other archive a missing digest is its failure.
    */
   readonly digestless?: boolean;
+  /**
+   * True: an item without a value for a field belongs to all that has one, e.g. the description of a study to each of
+   * its patients, and passes filters of that field.
+   */
+  readonly sharedItems?: boolean;
   /** How many items one `fetch` takes at most. */
   readonly batchItems: number;
 }

@@ -128,8 +128,11 @@ async function follow(
       throw refuse("it is less safe than the first");
     if (next.origin !== url.origin) {
       // Credentials are for the origin they were given for, and for no other.
-      const { authorization: _, cookie: __, api_key: ___, ...rest } = headers;
-      headers = rest;
+      // Some servers want a name in capitals, so that it is compared without case.
+      const rest = Object.entries(headers).filter(
+        ([name]) => !["authorization", "cookie", "api_key"].includes(name.toLowerCase()),
+      );
+      headers = Object.fromEntries(rest);
       context.log(
         "info",
         `${redactUrl(url)} redirects to another origin, ${next.origin}; no credentials are sent there`,
