@@ -69,6 +69,8 @@ export interface Listing {
   /** The few columns that fit a terminal, when there are many. */
   readonly summary?: readonly string[];
   readonly rows: AsyncIterable<Row>;
+  /** How many of the rows read so far stand for items that the archive does not show. */
+  readonly unknown?: () => number;
 }
 
 export interface FindOptions {
@@ -273,15 +275,19 @@ class OpenGantry implements Gantry {
     }
     const columns = [...source.capabilities.columns, "address"];
     const { warn } = this.#levelOptions(options, null);
+    let unknown = 0;
     async function* rows(): AsyncGenerator<Row> {
       for await (const item of items()) {
-        if (item.unknown) warn(`${item.address}: unknown, withdrawn or not permitted`);
+        if (item.unknown) {
+          unknown += 1;
+          warn(`${item.address}: unknown, withdrawn or not permitted`);
+        }
         const row: Record<string, Row[string]> = {};
         for (const column of source.capabilities.columns) row[column] = item.labels[column] ?? null;
         yield { ...row, address: item.address };
       }
     }
-    return { columns, rows: rows(), ...summaryOf(source, columns), ...saved };
+    return { columns, rows: rows(), unknown: () => unknown, ...summaryOf(source, columns), ...saved };
   }
 
   async downloads(words: readonly string[], options: { filters: Filters }): Promise<Listing> {

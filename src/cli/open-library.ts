@@ -1,6 +1,6 @@
 /** What every command that asks an archive does around its one call. */
 import type { Running } from "./command.ts";
-import type { Gantry, Library } from "./library.ts";
+import type { Gantry, Library, Listing } from "./library.ts";
 import { shown } from "./render/wording.ts";
 import { say } from "./render/writer.ts";
 
@@ -38,4 +38,11 @@ export function logWarnings(running: Running): NonNullable<OpenOptions["log"]> {
   return (level, message) => {
     if (level === "warn" || level === "error") say(running.io, `warning: ${shown(message)}`);
   };
+}
+
+/** Of a listing that was shown: 4 when the archive shows none of what it was asked for by UID, 3 when it shows some. */
+export function exitOf({ unknown }: Listing, rows: number): number {
+  const missing = unknown?.() ?? 0;
+  if (missing === 0) return 0;
+  return missing === rows ? 4 : 3;
 }

@@ -16,7 +16,7 @@ import type { Item } from "../model/item.ts";
 import type { Filters } from "../model/query.ts";
 import { buildRemoved, type ItemState, type Receipt } from "../model/receipt.ts";
 import { lineItemId, parseItem } from "../model/selection.ts";
-import type { Source } from "../sources/source.ts";
+import type { ForeignFiles, Source } from "../sources/source.ts";
 import {
   type Branch,
   type DroppedItem,
@@ -34,6 +34,7 @@ import { openUnfinished } from "../state/unfinished.ts";
 import { Deleter } from "./deleter.ts";
 import { DropSelector } from "./drop-selector.ts";
 import type { Tally } from "./events.ts";
+import { lookAt } from "./foreign.ts";
 import { readCompanions, writeDerived } from "./held.ts";
 import { walkFiles } from "./strays.ts";
 
@@ -324,20 +325,25 @@ type Mark = readonly ["k" | "r" | "d"] | readonly ["q", where: string];
  * Deletes every file that a receipt of a pending item ever named, changed since or not, and every other file of the
  * folder and of its quarantine that no receipt names and that holds the same bytes. What other items hold stays.
  */
-async function deletePending(state: StateFolder, { context, temporary }: FinishOptions): Promise<number> {
+async function deletePending(
+  state: StateFolder,
+  { context, temporary, source }: FinishOptions,
+): Promise<number> {
   const paths = new ExternalSort({ folder: temporary, memoryBytes: SORT_BYTES });
+  const claims = new ExternalSort({ folder: temporary, memoryBytes: SORT_BYTES });
   const digests = new ExternalSort({ folder: temporary, memoryBytes: SORT_BYTES });
   const quarantine = state.path("quarantine");
   const mark = (path: string, ...mark: Mark): Promise<void> => paths.push(path, JSON.stringify([path, mark]));
   try {
-    let named = 0;
+    const archives = new Set<string>();
     const sizes = new Set<number>();
     const algorithms = new Set<ReturnType<typeof digestAlgorithm>>();
-    for await (const { lines } of joinPending(state, temporary)) {
+    for await (const { dropped, lines } of joinPending(state, temporary)) {
+      archives.add(dropped.archive);
+      await claims.push(dropped.item, JSON.stringify([dropped.item, "r"]));
       for (const { files } of lines) {
         for (const { path, bytes, digest } of files) {
           await mark(path, "r");
-          named += 1;
           if (bytes === 0) continue;
           sizes.add(bytes);
           algorithms.add(digestAlgorithm(digest));
@@ -345,7 +351,8 @@ async function deletePending(state: StateFolder, { context, temporary }: FinishO
         }
       }
     }
-    if (named === 0) return 0;
+    if (archives.size === 0) return 0;
+    const kinds = await foreignKinds(archives, source);
     for (const path of await readCompanions(state)) await mark(path, "k");
     for await (const { state: found } of histories(state, temporary)) {
       if (found.current.type === "removed") continue;
@@ -371,11 +378,23 @@ async function deletePending(state: StateFolder, { context, temporary }: FinishO
         failure ??= error;
       }
     };
-    /** A file that nobody named: its bytes decide. */
+    /**
+     * A file that nobody named, e.g. of a run that was killed before its receipt: it goes when it holds the bytes of
+     * one that goes, or says itself that it is of an item that goes.
+     */
     const judge = async (path: string, where: string | null): Promise<void> => {
       const full = where === null ? join(state.dir, path) : join(quarantine, where);
       const facts = await lstat(full).catch(() => null);
-      if (!facts?.isFile() || !sizes.has(facts.size)) return;
+      if (!facts?.isFile()) return;
+      try {
+        for (const { item } of (await lookAt(full, path, kinds))?.claims ?? [])
+          await claims.push(item, JSON.stringify([item, "d", path, where]));
+      } catch (error) {
+        // One that can't be read may be theirs: the drop is not at its end.
+        if (!(error instanceof RunError)) throw error;
+        failure ??= error;
+      }
+      if (!sizes.has(facts.size)) return;
       for (const algorithm of algorithms) {
         const digest = await hashFile(full, algorithm, context.signal);
         await digests.push(digest, JSON.stringify([digest, "d", path, where]));
@@ -396,13 +415,13 @@ async function deletePending(state: StateFolder, { context, temporary }: FinishO
         else await judge(path, each[1]);
       }
     }
-    type Copy =
-      | readonly [digest: string, "r"]
-      | readonly [digest: string, "d", path: string, where: string | null];
-    for await (const { items } of groupSorted(digests.sorted(), pathOf)) {
-      const copies = items.map((line) => JSON.parse(line) as Copy);
-      if (!copies.some(([, kind]) => kind === "r")) continue;
-      for (const copy of copies) if (copy[1] === "d") await remove(copy[2], copy[3]);
+    type Copy = readonly [key: string, "r"] | readonly [key: string, "d", path: string, where: string | null];
+    for (const sorted of [digests, claims]) {
+      for await (const { items } of groupSorted(sorted.sorted(), pathOf)) {
+        const copies = items.map((line) => JSON.parse(line) as Copy);
+        if (!copies.some(([, kind]) => kind === "r")) continue;
+        for (const copy of copies) if (copy[1] === "d") await remove(copy[2], copy[3]);
+      }
     }
     await inPlace.close();
     await quarantined.close();
@@ -410,6 +429,24 @@ async function deletePending(state: StateFolder, { context, temporary }: FinishO
     return deleted;
   } finally {
     await paths.close();
+    await claims.close();
     await digests.close();
   }
+}
+
+/** How files of these archives say what they are of; an archive that is not configured any more can't be asked. */
+async function foreignKinds(
+  archives: ReadonlySet<string>,
+  source: DropEnvironment["source"],
+): Promise<readonly ForeignFiles[]> {
+  const kinds: ForeignFiles[] = [];
+  for (const archive of archives) {
+    try {
+      const { foreign } = await source(archive);
+      if (foreign) kinds.push(foreign);
+    } catch (error) {
+      if (!(error instanceof RunError)) throw error;
+    }
+  }
+  return kinds;
 }

@@ -43,6 +43,10 @@ it("a name that was typed decomposed is the same name", async () => {
 it("an item that the archive does not show is told of, in a plain table too", async () => {
   const done = await stage.run(["find", "tcia:1.2.3.4.5"]);
   expect(done.stderr).toMatch(/warning: tcia:1\.2\.3\.4\.5: unknown, withdrawn or not permitted/u);
+  expect(done.code).toBe(4);
+  const [row] = JSON.parse((await stage.run(["find", "tcia:", "--limit", "1", "--format", "json"])).stdout);
+  const both = await stage.run(["find", "-"], { input: `${row.address}\ntcia:1.2.3.4.5\n` });
+  expect([both.code, both.stdout.trim().split("\n").length], both.stderr).toEqual([3, 3]);
 });
 
 it("--level and --count together are refused as what they are", async () => {

@@ -1,5 +1,15 @@
 import { spawnSync } from "node:child_process";
-import { appendFile, copyFile, lstat, mkdir, readFile, rename, symlink, writeFile } from "node:fs/promises";
+import {
+  appendFile,
+  copyFile,
+  lstat,
+  mkdir,
+  readdir,
+  readFile,
+  rename,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import { verify } from "../../src/index.ts";
@@ -105,6 +115,21 @@ describe("drop", () => {
     const told = await stage.run(["get", "-o", dir, "--dry-run", "--format", "tsv"]);
     expect(told.stdout).toMatch(/^dropped\t3\t/mu);
     expect((await stage.run(["get", "-o", dir])).stderr).toMatch(/dropped from this folder: 3/u);
+  });
+
+  it("what a killed run left without a receipt goes with its subject", async () => {
+    // As after a kill between the rename of a folder and its receipt: the images are there, and no line names them.
+    const folder = join(dir, ".gantry/receipts");
+    for (const name of await readdir(folder)) {
+      const lines = (await readFile(join(folder, name), "utf8")).split("\n");
+      const kept = lines.filter(
+        (line, index) => index === 0 || ![...OWN].some((id) => line.includes(`"${id}"`)),
+      );
+      await writeFile(join(folder, name), kept.join("\n"));
+    }
+    const dropped = await drop(P1, "--yes");
+    expect(dropped.code, dropped.stderr).toBe(0);
+    await expectGone();
   });
 
   it("a series that the archive adds to a dropped subject later stays away, and so does its single image", async () => {

@@ -1,7 +1,7 @@
 import { CACHE_FLAGS, type CacheFlags, cacheOptions } from "../cache.ts";
 import { defineCommand, UsageError } from "../command.ts";
 import { FILTER_FLAGS, readFilters } from "../filters.ts";
-import { logWarnings, withGantry } from "../open-library.ts";
+import { exitOf, logWarnings, withGantry } from "../open-library.ts";
 import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
 import { counted, shown } from "../render/wording.ts";
 import { say } from "../render/writer.ts";
@@ -72,7 +72,7 @@ export const command = defineCommand<Flags>({
             `${counted(count, "item")} saved in ${file}. To download: gantry get ${file} -o DIR`,
           );
         }
-        return 0;
+        return exitOf(found, count);
       },
       { ...cacheOptions(flags, running), log: logWarnings(running) },
     ),

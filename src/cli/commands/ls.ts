@@ -1,7 +1,7 @@
 import { CACHE_FLAGS, type CacheFlags, cacheOptions } from "../cache.ts";
 import { defineCommand } from "../command.ts";
 import { FILTER_FLAGS, readFilters } from "../filters.ts";
-import { logWarnings, withGantry } from "../open-library.ts";
+import { exitOf, logWarnings, withGantry } from "../open-library.ts";
 import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
 
 interface Flags extends TableFlags, CacheFlags {
@@ -29,12 +29,8 @@ export const command = defineCommand<Flags>({
       running,
       async (gantry) => {
         const { recursive = false, long = false } = flags;
-        await writeTable(
-          running.io,
-          await gantry.list(words, { recursive, long, filters: readFilters(flags) }),
-          flags,
-        );
-        return 0;
+        const listing = await gantry.list(words, { recursive, long, filters: readFilters(flags) });
+        return exitOf(listing, await writeTable(running.io, listing, flags));
       },
       { ...cacheOptions(flags, running), log: logWarnings(running) },
     ),
