@@ -116,7 +116,8 @@ async function read(state: StateFolder, folder: () => Promise<string>): Promise<
 }
 
 async function newestRun(state: StateFolder): Promise<FolderStatus["run"]> {
-  const record = (await readRuns(state)).at(-1);
+  // By the time of start: names tell it to the second only, and a run may follow a killed one within the same.
+  const record = (await readRuns(state)).sort((a, b) => compareKeys(a.startedAt, b.startedAt)).at(-1);
   if (!record) return null;
   const { run, host, pid, detached, startedAt, progress, exit } = record;
   const alive = exit !== null ? false : livesHere(record);
