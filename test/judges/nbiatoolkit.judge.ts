@@ -39,7 +39,7 @@ describe.skipIf(python === null)(`nbiatoolkit${missing}`, () => {
   it("raises only where its own documentation says so, and asks nobody else", () => {
     expect(tour.ended.code, tour.ended.said).toBe(0);
     expect(tour.failures).toEqual(["getSeries none", "getRefSeriesUIDs seg"]);
-    // An empty reply is an error to it; segmentations are not implemented.
+    // It calls an empty reply an error, and knows references of RTSTRUCT only.
     expect(tour.raised("getSeries none")).toContain("The response content is empty");
     expect(tour.raised("getRefSeriesUIDs seg")).toContain("Series is not an RTSTRUCT");
     expect(tour.refused).toEqual([]);
