@@ -37,17 +37,22 @@ export class RetryLoop {
     this.#context = context;
   }
 
-  /** Calls `attempt(0)`, `attempt(1)` … until one returns. */
+  /**
+   * Calls `attempt(0)`, `attempt(1)` … until one returns. `gotOn`: whether the try that just failed did a part of the
+   * work; then tries are counted from it anew.
+   */
   async run<T>(
     operation: string,
     attempt: (n: number) => Promise<T>,
     onRetry?: (notice: RetryNotice) => void,
+    gotOn: () => boolean = () => false,
   ): Promise<T> {
     for (let n = 0; ; n += 1) {
       await this.#wait();
       try {
         return await attempt(n);
       } catch (error) {
+        if (gotOn()) n = 0;
         await this.#pause(operation, n, error, onRetry);
       }
     }

@@ -4,13 +4,14 @@
  * rest.
  */
 import { setMaxListeners } from "node:events";
+import { rm } from "node:fs/promises";
 import { RunError } from "../errors.ts";
 import { createHasher, type Digest } from "../lib/digest.ts";
 import { toDiskError } from "../lib/durable-file.ts";
 import type { Item } from "../model/item.ts";
 import type { ReceiptBody } from "../model/receipt.ts";
 import type { Sink, Written } from "../sinks/sink.ts";
-import type { Source, SourceContext, Statement } from "../sources/source.ts";
+import type { Delivery, Source, SourceContext, Statement } from "../sources/source.ts";
 import { type AdoptMemory, adopt } from "./adopt.ts";
 import type { RunEvent } from "./events.ts";
 import type { Task } from "./plan.ts";
@@ -33,7 +34,7 @@ export interface TransferOptions {
   readonly onWritten: (bytes: number) => void;
 }
 
-/** So many items in a row that found the archive unreachable end the run. */
+/** So many fetches in a row that found the archive unreachable end the run. */
 const UNREACHABLE_LIMIT = 5;
 
 export async function transfer(options: TransferOptions): Promise<void> {
@@ -44,91 +45,269 @@ export async function transfer(options: TransferOptions): Promise<void> {
   // Each request under way listens to it, and adoption has several for one item: no leak.
   setMaxListeners(0, signal);
   const inner: SourceContext = { ...context, signal };
-
-  const fail = (item: Item, { code, message, hint }: RunError): Promise<void> =>
-    emit({ type: "item-failed", item: item.id, address: item.address, code, message, hint });
-
-  const iterator = options.tasks[Symbol.asyncIterator]();
-  // Async generators queue concurrent calls of next, so workers may share one.
+  const fail = async (item: Item, error: RunError): Promise<void> => {
+    const { code, message, hint } = error;
+    await emit({ type: "item-failed", item: item.id, address: item.address, code, message, hint });
+    if (error.exit === 7) stop.abort(error);
+  };
+  const notBegun = (item: Item, { code, message, hint }: RunError): Promise<void> =>
+    fail(item, new RunError(code, `not begun, because: ${message}`, { hint }));
+  const queue = new BatchQueue(options.tasks, options.source);
   const worker = async (): Promise<void> => {
-    for (;;) {
-      if (signal.aborted) break;
-      const next = await iterator.next();
-      if (next.done) return;
-      const task = next.value;
-      try {
-        await new ItemTransfer(task, { ...options, context: inner }).run();
-        unreachable = 0;
-      } catch (error) {
-        if (context.signal.aborted) return;
-        if (!(error instanceof RunError)) throw error;
-        await fail(task.item, error);
-        if (error.exit === 7) stop.abort(error);
-        unreachable =
-          error.code === "archive-unreachable" || error.code === "access-login" ? unreachable + 1 : 0;
-        if (unreachable >= UNREACHABLE_LIMIT) stop.abort(error);
-      }
+    while (!signal.aborted) {
+      const tasks = await queue.next();
+      if (tasks.length === 0) return;
+      const batch = new BatchTransfer(tasks, { ...options, context: inner }, fail);
+      const { stored, error } = await batch.run();
+      if (context.signal.aborted) return;
+      const lost = error?.code === "archive-unreachable" || error?.code === "access-login";
+      unreachable = lost && stored === 0 ? unreachable + 1 : 0;
+      if (unreachable >= UNREACHABLE_LIMIT) stop.abort(error);
+      const reason: unknown = stop.signal.reason;
+      if (reason instanceof RunError) for (const item of batch.unsettled) await notBegun(item, reason);
     }
     // The cause of the stop is the failure of all that was not begun.
     const reason: unknown = stop.signal.reason;
     if (!context.signal.aborted && reason instanceof RunError) {
-      for (let next = await iterator.next(); !next.done; next = await iterator.next()) {
-        await fail(
-          next.value.item,
-          new RunError(reason.code, `not begun, because: ${reason.message}`, { hint: reason.hint }),
-        );
+      for (let rest = await queue.next(); rest.length > 0; rest = await queue.next()) {
+        for (const { item } of rest) await notBegun(item, reason);
       }
     }
   };
   const workers = await Promise.allSettled(Array.from({ length: options.jobs }, () => worker()));
-  await iterator.return?.();
+  await queue.close();
   for (const each of workers) if (each.status === "rejected") throw each.reason;
+}
+
+/** Tasks in the portions that one `fetch` takes: consecutive ones of one archive; what may be adopted goes alone. */
+class BatchQueue {
+  readonly #tasks: AsyncIterator<Task>;
+  readonly #source: TransferOptions["source"];
+  #ahead: Task | null = null;
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(tasks: AsyncIterable<Task>, source: TransferOptions["source"]) {
+    this.#tasks = tasks[Symbol.asyncIterator]();
+    this.#source = source;
+  }
+
+  /** Empty at the end. Callers wait for each other. */
+  next(): Promise<readonly Task[]> {
+    const batch = this.#turn.then(() => this.#take());
+    this.#turn = batch.catch(() => undefined);
+    return batch;
+  }
+
+  async close(): Promise<void> {
+    await this.#turn;
+    await this.#tasks.return?.();
+  }
+
+  async #take(): Promise<readonly Task[]> {
+    const first = await this.#pull();
+    if (first === null) return [];
+    const batch = [first];
+    if (first.found.length > 0) return batch;
+    const { archive } = first.item;
+    // Why a source can't be had is each of its items' failure, and told by whoever fetches.
+    const most = await this.#source(archive).then(
+      ({ capabilities }) => capabilities.batchItems,
+      () => 1,
+    );
+    while (batch.length < most) {
+      const next = await this.#pull();
+      if (next === null) break;
+      if (next.item.archive !== archive || next.found.length > 0) {
+        this.#ahead = next;
+        break;
+      }
+      batch.push(next);
+    }
+    return batch;
+  }
+
+  async #pull(): Promise<Task | null> {
+    const ahead = this.#ahead;
+    this.#ahead = null;
+    if (ahead) return ahead;
+    const next = await this.#tasks.next();
+    return next.done ? null : next.value;
+  }
+}
+
+/** Tasks of one archive, fetched together, each settled alone: stored, failed, or fetched again with the others. */
+class BatchTransfer {
+  readonly #options: TransferOptions;
+  readonly #fail: (item: Item, error: RunError) => Promise<void>;
+  /** What is neither stored nor failed yet. */
+  readonly #open = new Map<string, ItemTransfer>();
+  /** Why those that came to nothing in this round are tried again. */
+  readonly #again = new Map<string, RunError>();
+  #stored = 0;
+  #error: RunError | null = null;
+
+  constructor(
+    tasks: readonly Task[],
+    options: TransferOptions,
+    fail: (item: Item, error: RunError) => Promise<void>,
+  ) {
+    this.#options = options;
+    this.#fail = fail;
+    for (const task of tasks) this.#open.set(task.item.id, new ItemTransfer(task, options));
+  }
+
+  /** Of an ended run: the items that were left because it was stopped. */
+  get unsettled(): readonly Item[] {
+    return [...this.#open.values()].map(({ item }) => item);
+  }
+
+  /** How many items were stored, and the last failure. Throws only for a bug. */
+  async run(): Promise<{ readonly stored: number; readonly error: RunError | null }> {
+    const { context, emit } = this.#options;
+    const [first] = this.#open.values();
+    if (!first) return { stored: 0, error: null };
+    for (const each of this.#open.values()) await each.begin();
+    let before = 0;
+    try {
+      const source = await this.#options.source(first.item.archive);
+      await context.retry.run(
+        first.item.address,
+        async (attempt) => {
+          before = this.#stored;
+          await this.#round(source, attempt);
+        },
+        ({ attempt, waitMs }) => {
+          for (const [item, { code, message }] of this.#again)
+            void emit({ type: "item-retry", item, attempt, code, message, waitMs });
+        },
+        () => this.#stored > before,
+      );
+    } catch (error) {
+      if (context.signal.aborted) return this.#result();
+      if (!(error instanceof RunError)) throw error;
+      for (const [id, each] of this.#open) await this.#settle(each, this.#again.get(id) ?? error);
+    }
+    return this.#result();
+  }
+
+  #result(): { readonly stored: number; readonly error: RunError | null } {
+    return { stored: this.#stored, error: this.#error };
+  }
+
+  async #settle(each: ItemTransfer, error: RunError): Promise<void> {
+    this.#open.delete(each.item.id);
+    this.#error = error;
+    await this.#fail(each.item, error);
+  }
+
+  /** One try of all that is open. Throws a reason to try again, while there is one. */
+  async #round(source: Source, attempt: number): Promise<void> {
+    this.#again.clear();
+    const waiting = new Map(this.#open);
+    const judge = async (each: ItemTransfer, work: () => Promise<boolean>): Promise<boolean> => {
+      try {
+        const stored = await work();
+        if (stored) {
+          this.#open.delete(each.item.id);
+          this.#stored += 1;
+        }
+        return stored;
+      } catch (error) {
+        const known = await this.#known(each, error);
+        if (known.retry === "later") this.#again.set(each.item.id, known);
+        else await this.#settle(each, known);
+        return true;
+      }
+    };
+    for (const each of this.#open.values())
+      if (await judge(each, () => each.adopt(source, attempt))) waiting.delete(each.item.id);
+    const { context, scratch } = this.#options;
+    try {
+      const items = [...waiting.values()].map(({ item }) => item);
+      if (items.length === 0) return;
+      for await (const delivery of source.fetch(items, { attempt, scratch }, context)) {
+        const each = waiting.get(delivery.item.id);
+        if (!each) throw new Error(`${source.kind} delivered ${delivery.item.id}, which nobody waits for`);
+        waiting.delete(each.item.id);
+        await judge(each, async () => {
+          await each.receive(source, delivery);
+          return true;
+        });
+        context.signal.throwIfAborted();
+      }
+    } catch (error) {
+      // The fetch itself broke: that is the failure of all that did not come.
+      for (const each of waiting.values()) {
+        const known = await this.#known(each, error);
+        await judge(each, () => Promise.reject(known));
+      }
+      // Each item is settled by its own delivery: what came after the last one changes nothing.
+      if (waiting.size === 0) {
+        if (context.signal.aborted || !(error instanceof RunError)) throw error;
+        context.log("warn", `after everything had come: ${error.message}`, { code: error.code });
+      }
+      waiting.clear();
+    }
+    const [missing] = waiting.values();
+    if (missing) throw new Error(`${source.kind} delivered nothing for ${missing.item.id}`);
+    // The longest wish holds for all.
+    const [why] = [...this.#again.values()].sort((a, b) => (b.retryAfterMs ?? 0) - (a.retryAfterMs ?? 0));
+    if (why) throw why;
+  }
+
+  /** The error as one that names the item. Throws the cause of a stop, and a bug. */
+  async #known({ item }: ItemTransfer, error: unknown): Promise<RunError> {
+    const { signal } = this.#options.context;
+    if (signal.aborted && signal.reason instanceof Error) throw signal.reason;
+    const known = (await toDiskError(error)) ?? error;
+    if (!(known instanceof RunError)) throw known;
+    return known.with({ item: item.id, archive: item.archive });
+  }
 }
 
 class ItemTransfer {
   readonly #task: Task;
   readonly #options: TransferOptions;
   readonly #memory: AdoptMemory = { hashed: new Map(), vouched: new Map() };
+  #startedMs = 0;
+  /** Paths of files that say they are of the item and are wrong. */
+  #aside: readonly string[] = [];
 
   constructor(task: Task, options: TransferOptions) {
     this.#task = task;
     this.#options = options;
   }
 
-  async run(): Promise<void> {
-    const { item } = this.#task;
-    const { emit, context } = this.#options;
-    const started = context.clock.monotonicMs();
-    await emit({
-      type: "item-started",
-      item: item.id,
-      address: item.address,
-      labels: item.labels,
-      bytes: item.bytes,
-    });
-    const source = await this.#options.source(item.archive);
-    await context.retry.run(
-      item.address,
-      (attempt) => this.#attempt(source, attempt, started),
-      ({ attempt, error, waitMs }) => {
-        const { code, message } = error;
-        void emit({ type: "item-retry", item: item.id, attempt, code, message, waitMs });
-      },
-    );
+  get item(): Item {
+    return this.#task.item;
   }
 
-  async #attempt(source: Source, attempt: number, started: number): Promise<void> {
+  async begin(): Promise<void> {
+    const { id, address, labels, bytes } = this.item;
+    this.#startedMs = this.#options.context.clock.monotonicMs();
+    await this.#options.emit({ type: "item-started", item: id, address, labels, bytes });
+  }
+
+  /** Proves, commits and receipts what a fetch delivers. */
+  async receive(source: Source, delivery: Delivery): Promise<void> {
+    if ("error" in delivery) throw delivery.error;
     const { item, place, replaced } = this.#task;
-    const { sink, context, append, emit } = this.#options;
-    const aside = await this.#adopt(source, attempt, started);
-    if (aside === null) return;
+    const { sink, context, append, emit, onWritten } = this.#options;
     const writer = await sink.begin(item, place);
+    const finished: string[] = [];
     let written = 0;
     try {
-      const { arrived, statement } = await this.#receive(source, attempt, writer, (bytes) => {
-        written += bytes;
-        this.#options.onWritten(bytes);
-      });
+      const arrived: Written[] = [];
+      for await (const { name, body, file } of delivery.entries) {
+        if (file !== undefined) finished.push(file);
+        const hasher = createHasher(source.capabilities.digest);
+        const counted = hashed(body, hasher, (bytes) => {
+          written += bytes;
+          onWritten(bytes);
+        });
+        arrived.push(await writer.write(name, counted, (): Digest => hasher.digest(), file));
+      }
+      const statement = delivery.statement();
       const claims = await claimsOf(source, item, arrived, statement, context);
       const { proved, contradiction } = prove(arrived, claims);
       const proof = [...proved, ...(statement.checked ?? [])];
@@ -136,13 +315,14 @@ class ItemTransfer {
         throw new RunError(contradiction.code, contradiction.sentence);
       }
       context.signal.throwIfAborted();
-      const { files, quarantined } = await writer.commit(replaced, aside);
+      const { files, quarantined } = await writer.commit(replaced, this.#aside);
       const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
-      const tookMs = Math.round(context.clock.monotonicMs() - started);
+      const tookMs = this.#tookMs();
       const disputed = contradiction?.sentence ?? null;
       const { from, facts } = statement;
       await append(this.#receipt({ files, place, from, facts, proof, disputed, tookMs }));
-      await this.#tellQuarantined(quarantined, aside);
+      for (const path of finished) await rm(path, { force: true });
+      await this.#tellQuarantined(quarantined, this.#aside);
       await emit({
         type: "item-stored",
         item: item.id,
@@ -155,49 +335,54 @@ class ItemTransfer {
         tookMs,
       });
     } catch (error) {
-      this.#options.onWritten(-written);
+      onWritten(-written);
       await writer.abort();
-      throw await this.#known(error);
+      // What was proved wrong must not be gone on with; anything else that came is worth keeping.
+      if (error instanceof RunError && error.exit === 6)
+        for (const path of finished) await rm(path, { force: true });
+      throw error;
     }
   }
 
+  #tookMs(): number {
+    return Math.round(this.#options.context.clock.monotonicMs() - this.#startedMs);
+  }
+
   /**
-   * Makes the item from what another tool left of it: null when that is done. Else the paths of files that say they
-   * are of the item and are wrong, and the whole item is to be fetched.
+   * Makes the item from what another tool left of it: true when that is done. Else the whole item is to be fetched.
    */
-  async #adopt(source: Source, attempt: number, started: number): Promise<readonly string[] | null> {
+  async adopt(source: Source, attempt: number): Promise<boolean> {
     const { item } = this.#task;
     const { dir, sink, context, scratch, append, emit, warn, onWritten } = this.#options;
     const { foreign } = source;
-    if (this.#task.found.length === 0 || !foreign) return [];
-    try {
-      const made = await adopt({
-        ...{ dir, task: this.#task, source, foreign, sink, context, attempt, scratch },
-        ...{ memory: this.#memory, onWritten, warn },
-      });
-      if ("aside" in made) return made.aside;
-      const { files, place, from, facts, proof, disputed, fetched, archiveFile, quarantined } = made;
-      const tookMs = Math.round(context.clock.monotonicMs() - started);
-      await append(this.#receipt({ files, place, from, facts, proof, disputed, tookMs }));
-      await this.#tellQuarantined(quarantined, quarantined);
-      await emit({
-        type: "item-adopted",
-        item: item.id,
-        address: item.address,
-        folder: place.folder ?? ".",
-        files: files.length,
-        bytes: files.reduce((sum, file) => sum + file.bytes, 0),
-        fetchedFiles: fetched.files,
-        fetchedBytes: fetched.bytes,
-        proof,
-        disputed,
-        from: archiveFile,
-        tookMs,
-      });
-      return null;
-    } catch (error) {
-      throw await this.#known(error);
+    if (this.#task.found.length === 0 || !foreign) return false;
+    const made = await adopt({
+      ...{ dir, task: this.#task, source, foreign, sink, context, attempt, scratch },
+      ...{ memory: this.#memory, onWritten, warn },
+    });
+    if ("aside" in made) {
+      this.#aside = made.aside;
+      return false;
     }
+    const { files, place, from, facts, proof, disputed, fetched, archiveFile, quarantined } = made;
+    const tookMs = this.#tookMs();
+    await append(this.#receipt({ files, place, from, facts, proof, disputed, tookMs }));
+    await this.#tellQuarantined(quarantined, quarantined);
+    await emit({
+      type: "item-adopted",
+      item: item.id,
+      address: item.address,
+      folder: place.folder ?? ".",
+      files: files.length,
+      bytes: files.reduce((sum, file) => sum + file.bytes, 0),
+      fetchedFiles: fetched.files,
+      fetchedBytes: fetched.bytes,
+      proof,
+      disputed,
+      from: archiveFile,
+      tookMs,
+    });
+    return true;
   }
 
   async #tellQuarantined(paths: readonly string[], wrong: readonly string[]): Promise<void> {
@@ -207,37 +392,6 @@ class ItemTransfer {
         : "it was in the way of proved data";
       await this.#options.emit({ type: "quarantined", path, why });
     }
-  }
-
-  /** What is to be thrown for an error: the cause of the stop, or a RunError that names the item, or the bug. */
-  async #known(error: unknown): Promise<unknown> {
-    const { item } = this.#task;
-    const { signal } = this.#options.context;
-    if (signal.aborted && signal.reason instanceof Error) return signal.reason;
-    const known = (await toDiskError(error)) ?? error;
-    return known instanceof RunError ? known.with({ item: item.id, archive: item.archive }) : known;
-  }
-
-  async #receive(
-    source: Source,
-    attempt: number,
-    writer: Awaited<ReturnType<Sink["begin"]>>,
-    onBytes: (bytes: number) => void,
-  ): Promise<{ arrived: Written[]; statement: Statement }> {
-    const { item } = this.#task;
-    const { scratch } = this.#options;
-    for await (const delivery of source.fetch([item], { attempt, scratch }, this.#options.context)) {
-      if ("error" in delivery) throw delivery.error;
-      const arrived: Written[] = [];
-      for await (const entry of delivery.entries) {
-        const hasher = createHasher(source.capabilities.digest);
-        arrived.push(
-          await writer.write(entry.name, hashed(entry.body, hasher, onBytes), (): Digest => hasher.digest()),
-        );
-      }
-      return { arrived, statement: delivery.statement() };
-    }
-    throw new Error(`${source.kind} delivered nothing for ${item.id}`);
   }
 
   #receipt(

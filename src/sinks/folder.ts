@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { closeSync, createReadStream, fstatSync, fsync, openSync, write, writeSync } from "node:fs";
-import { lstat, open, rename, rm } from "node:fs/promises";
+import { link, lstat, open, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { RunError } from "../errors.ts";
@@ -82,13 +82,21 @@ class FolderWriter implements ItemWriter {
     return writer;
   }
 
-  async write(name: string, body: AsyncIterable<Uint8Array>, digest: () => Digest): Promise<Written> {
+  async write(
+    name: string,
+    body: AsyncIterable<Uint8Array>,
+    digest: () => Digest,
+    finished?: string,
+  ): Promise<Written> {
     const temp = join(this.#folder, this.#tempName(name));
-    const file = await onDisk({ operation: "create", path: temp }, async () => openSync(temp, "wx"));
+    const linked = finished !== undefined && (await linkFile(finished, temp));
+    // A file that is only read can be synced all the same.
+    const flags = linked ? "r" : "wx";
+    const file = await onDisk({ operation: "create", path: temp }, async () => openSync(temp, flags));
     let bytes = 0;
     try {
       for await (const chunk of body) {
-        await onDisk({ operation: "write", path: temp }, () => writeChunk(file, chunk));
+        if (!linked) await onDisk({ operation: "write", path: temp }, () => writeChunk(file, chunk));
         bytes += chunk.length;
       }
     } catch (error) {
@@ -310,6 +318,15 @@ function closeQuietly(file: number): void {
   try {
     closeSync(file);
   } catch {}
+}
+
+/** False where the file system can't: another device, no links, no plain file. Then bytes are copied. */
+async function linkFile(from: string, to: string): Promise<boolean> {
+  if (!(await lstat(from).catch(() => null))?.isFile()) return false;
+  return link(from, to).then(
+    () => true,
+    () => false,
+  );
 }
 
 async function exists(path: string): Promise<boolean> {

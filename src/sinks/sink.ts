@@ -17,10 +17,16 @@ export interface Written {
 
 export interface ItemWriter {
   /**
-   * Writes one file out of sight; several may be written at once. `digest` is read once the body has ended. Throws
-   * `disk-…` codes.
+   * Writes one file out of sight; several may be written at once. `digest` is read once the body has ended. `finished`:
+   * absolute path of a file that holds exactly what `body` gives: it may be linked instead of being copied, and is
+   * left where it is. `body` is read to its end all the same. Throws `disk-…` codes.
    */
-  write(name: string, body: AsyncIterable<Uint8Array>, digest: () => Digest): Promise<Written>;
+  write(
+    name: string,
+    body: AsyncIterable<Uint8Array>,
+    digest: () => Digest,
+    finished?: string,
+  ): Promise<Written>;
   /**
    * Makes everything written durable and visible. `replaced`: files of an earlier revision of the item, which
    * go to quarantine. `aside`: paths (relative to the target) of wrong files that go there before anything appears.

@@ -71,7 +71,7 @@ export interface Capabilities {
    * its patients, and passes filters of that field.
    */
   readonly sharedItems?: boolean;
-  /** How many items one `fetch` takes at most. */
+  /** How many items one `fetch` takes at most; consecutive ones of a plan come together, and are settled one by one. */
   readonly batchItems: number;
 }
 
@@ -80,6 +80,13 @@ export interface Entry {
   /** As the archive sent it. */
   readonly name: string;
   readonly body: AsyncIterable<Uint8Array>;
+  /**
+   * Absolute path, in the scratch folder, of a finished file that holds exactly what `body` gives, so that it need not be
+   * copied. It may get a second name while it is here; the pipeline removes this one once the item is stored or proved
+   * wrong, and leaves it for the next try after any other failure. A source must never write into one that has more
+   * names than one: it removes that name first.
+   */
+  readonly file?: string;
 }
 
 /** What the archive vouches for, complete once the last entry has been read. Null: it says nothing of that. */

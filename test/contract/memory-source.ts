@@ -2,6 +2,8 @@
  * The smallest whole Source: an archive of text files in memory, in two levels. It shows what a new archive kind
  * has to bring to pass the contract, and it can be told to lie.
  */
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { RunError } from "../../src/errors.ts";
 import type { Context } from "../../src/lib/context.ts";
 import { type Digest, hashBytes } from "../../src/lib/digest.ts";
@@ -58,6 +60,10 @@ export class MemorySource implements Source {
   /** Bodies that were begun and neither ended nor were left. */
   open = 0;
   fetches = 0;
+  /** The ids of each fetch. */
+  readonly batches: (readonly string[])[] = [];
+  /** True: what comes lies finished in the scratch folder. */
+  finished = false;
   #items: MemoryItem[];
   #lie: { readonly kind: Lie | ListLie; left: number } | null = null;
 
@@ -146,7 +152,8 @@ export class MemorySource implements Source {
     }
   }
 
-  async *fetch(items: readonly Item[], _options: FetchOptions, context: Context): AsyncIterable<Delivery> {
+  async *fetch(items: readonly Item[], { scratch }: FetchOptions, context: Context): AsyncIterable<Delivery> {
+    this.batches.push(items.map((item) => item.id));
     for (const item of items) {
       this.fetches += 1;
       const lie = this.#draw((kind): kind is Lie => !(kind in LIST_ERRORS));
@@ -157,12 +164,19 @@ export class MemorySource implements Source {
         const wish = lie === "busy-until" ? { retryAfterMs: 3000 } : {};
         yield { item, error: new RunError("archive-busy", "come back later", wish) };
       } else {
-        yield this.#deliver(item, found, lie, context);
+        const folder = join(scratch, hashBytes("md5", item.id).slice(4));
+        yield this.#deliver(item, found, lie, this.finished ? folder : null, context);
       }
     }
   }
 
-  #deliver(item: Item, found: MemoryItem, lie: Lie | null, context: Context): Delivery {
+  #deliver(
+    item: Item,
+    found: MemoryItem,
+    lie: Lie | null,
+    folder: string | null,
+    context: Context,
+  ): Delivery {
     const truth = Object.entries(found.files);
     let files = truth;
     if (lie === "missing-file" || lie === "missing-file-without-digests") files = truth.slice(0, -1);
@@ -180,10 +194,15 @@ export class MemorySource implements Source {
     const source = this;
     async function* entries(): AsyncGenerator<Entry> {
       for (const [index, [name, text]] of files.entries()) {
-        yield {
-          name,
-          body: source.#body(index === 0 ? changed(text) : text, index === 0 ? lie : null, context),
-        };
+        const content = index === 0 ? changed(text) : text;
+        const body = source.#body(content, index === 0 ? lie : null, context);
+        if (folder === null) yield { name, body };
+        else {
+          const file = join(folder, String(index));
+          await mkdir(folder, { recursive: true });
+          await writeFile(file, content);
+          yield { name, body, file };
+        }
       }
     }
     const digests = (): ReadonlyMap<string, Digest> =>

@@ -83,6 +83,25 @@ export function sinkContract(name: string, make: (base: string) => Promise<SinkS
       expect(await leftovers()).toEqual([]);
     });
 
+    it("takes a finished file and leaves it where it is, also after an abort", async () => {
+      const file = join(await temporaryDir(), "finished");
+      await writeFile(file, "whole");
+      for (const end of ["abort", "commit"] as const) {
+        const writer = await stand.sink.begin(item, at("a"));
+        async function* body(): AsyncGenerator<Uint8Array> {
+          yield* [Buffer.from("wh"), Buffer.from("ole")];
+        }
+        await put(writer, "2.dcm", "other");
+        await writer.write("1.dcm", body(), () => hashBytes("md5", "whole"), file);
+        if (end === "abort") await writer.abort();
+        else await writer.commit([]);
+        expect(await readFile(file, "utf8")).toBe("whole");
+        expect(await visible()).toEqual(end === "abort" ? [] : ["a/1.dcm", "a/2.dcm"]);
+      }
+      expect(await read("a/1.dcm")).toBe("whole");
+      expect(await leftovers()).toEqual([]);
+    });
+
     it("leaves nothing behind after an abort, at whatever point", async () => {
       const empty = await stand.sink.begin(item, at("a"));
       await empty.abort();
