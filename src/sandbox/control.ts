@@ -3,8 +3,11 @@ import type { IncomingHttpHeaders } from "node:http";
 import * as v from "valibot";
 import { type ChangedDataset, parseSeriesChange, type SeriesChange } from "./changes.ts";
 import type { Dataset } from "./data/dataset.ts";
+import type { Packages } from "./data/packages.ts";
 import type { Studies } from "./data/studies.ts";
+import type { TransferServer } from "./fasp/transfer-server.ts";
 import { FAULT_KINDS, type Fault, type FaultDeck, type FaultKind, parseFaults } from "./faults.ts";
+import type { PackageShelf } from "./packages.ts";
 import type { Reply, SandboxArchive, StandIn, TokenRules } from "./stand-ins.ts";
 import { type ChangedStudies, type FileChange, parseFileChange } from "./study-changes.ts";
 import type { Ending } from "./wire.ts";
@@ -20,6 +23,8 @@ export interface SeenRequest {
   readonly query: Readonly<Record<string, string>>;
   /** Form fields of the body, each with all its values, of each the first 65,536 characters. */
   readonly form: Readonly<Record<string, readonly string[]>>;
+  /** A body of JSON, its first 65,536 characters; null when there was none. */
+  readonly json: string | null;
   /** As received, Authorization included. */
   readonly headers: IncomingHttpHeaders;
   status: number;
@@ -79,6 +84,8 @@ export class RequestLog {
 export interface ControlParts {
   readonly dataset: ChangedDataset;
   readonly studies: ChangedStudies;
+  readonly packages: PackageShelf;
+  readonly transfers: TransferServer;
   readonly deck: FaultDeck;
   readonly log: RequestLog;
   readonly elsewhereLog: RequestLog;
@@ -87,12 +94,13 @@ export interface ControlParts {
   /** Data for a seed, when the data are the built-in ones. */
   readonly dataFor: ((seed: number) => Promise<Dataset>) | undefined;
   readonly studiesFor: ((seed: number) => Promise<Studies>) | undefined;
+  readonly packagesFor: ((seed: number) => Promise<Packages>) | undefined;
   readonly startSeed: number;
   readonly precompute: boolean;
 }
 
 export function createControl(parts: ControlParts): SandboxControl {
-  const { dataset, studies, deck, log, elsewhereLog, tokens, standIns } = parts;
+  const { dataset, studies, deck, log, elsewhereLog, tokens, standIns, transfers } = parts;
   let seed = parts.startSeed;
   const reset = (base?: Dataset, studiesOf?: () => Promise<Studies>): void => {
     deck.set([], seed);
@@ -102,13 +110,15 @@ export function createControl(parts: ControlParts): SandboxControl {
     elsewhereLog.clear();
     tokens.ttlSeconds = undefined;
     tokens.generation++;
+    transfers.reset();
     for (const standIn of standIns) standIn.reset();
   };
   return {
     reset: () => reset(),
     async seed(next) {
       seed = next;
-      const { studiesFor } = parts;
+      const { studiesFor, packagesFor } = parts;
+      if (packagesFor !== undefined) parts.packages.replace(() => packagesFor(next));
       reset(await parts.dataFor?.(next), studiesFor && (() => studiesFor(next)));
     },
     requests: () => log.list(),
@@ -142,6 +152,10 @@ export interface Showcase {
   readonly url: string;
   readonly elsewhere: string;
   readonly archives: readonly SandboxArchive[];
+  /** Links of packages and addresses of sites, as they are pasted. */
+  readonly links: Readonly<Record<string, string>>;
+  /** The stand-in ascp. */
+  readonly ascp: string;
   /** The HTTPS side, null when there is none. */
   readonly tls: { readonly url: string; readonly caFile: string } | null;
   readonly user: string;
@@ -157,6 +171,8 @@ const HELP = {
   "GET /_sandbox/": "this page",
   "POST /_sandbox/reset": "undo everything: faults, changes, record of requests, tokens",
   "POST /_sandbox/seed": '{"seed": 7}',
+  "GET /_sandbox/links":
+    "links of packages and addresses of sites by name; links/NAME is one of them as text",
   "GET /_sandbox/requests": "every request seen; DELETE forgets them",
   "GET /_sandbox/elsewhere": "requests that followed a redirect to the other origin",
   "POST /_sandbox/faults": `a list of {"kind": …}; GET shows them with counts, DELETE ends them; kinds: ${FAULT_KINDS.join(", ")}`,
@@ -179,6 +195,11 @@ export async function answerDoor(
   const json = (): unknown => (request.body.length === 0 ? {} : JSON.parse(request.body.toString("utf8")));
   const done = { done: true };
   try {
+    if (request.method === "GET" && what.startsWith("links/")) {
+      const link = showcase.links[what.slice("links/".length)];
+      if (link !== undefined)
+        return { status: 200, headers: { "Content-Type": "text/plain" }, body: `${link}\n` };
+    }
     switch (`${request.method} ${what}`) {
       case "GET ":
       case "HEAD ":
@@ -189,6 +210,8 @@ export async function answerDoor(
           user: showcase.user,
           password: showcase.password,
           archives: showcase.archives,
+          links: showcase.links,
+          ascp: showcase.ascp,
           tls: showcase.tls,
           collections: countCollections(dataset),
           series: dataset.seriesCount,
@@ -196,6 +219,8 @@ export async function answerDoor(
           problems: showcase.problems,
           help: HELP,
         });
+      case "GET links":
+        return reply(200, showcase.links);
       case "POST reset":
         control.reset();
         return reply(200, done);

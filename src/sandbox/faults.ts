@@ -21,6 +21,7 @@ const common = {
 };
 
 const at = { afterBytes: v.optional(bytes), fraction: v.optional(fraction) };
+const after = { afterBytes: v.optional(bytes) };
 const image = { image: v.optional(bytes) };
 const retryAfter = { retryAfter: v.optional(v.union([v.number(), v.string()])) };
 
@@ -57,6 +58,20 @@ const kinds = {
   trailing: { bytes: v.optional(positive) },
   "truncated-directory": { bytes: v.optional(positive) },
   bomb: { inflatesToBytes: v.optional(positive), ...image },
+  "ascp-error": {
+    code: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(69))),
+    description: v.optional(v.string()),
+    ...after,
+  },
+  "ascp-exit": {},
+  "ascp-prompt": {},
+  "ascp-hang": after,
+  "ascp-killed": after,
+  "ascp-no-final-frame": after,
+  "ascp-late-exit": {},
+  "ascp-odd-frames": {},
+  "ascp-file-error": { code: v.optional(bytes), description: v.optional(v.string()) },
+  "ascp-short": {},
 } as const;
 
 export type FaultKind = keyof typeof kinds;
@@ -82,20 +97,23 @@ export interface Fault {
   readonly name?: string | undefined;
   readonly bytes?: number | undefined;
   readonly inflatesToBytes?: number | undefined;
+  /** Of ascp's table of errors. */
+  readonly code?: number | undefined;
+  readonly description?: string | undefined;
 }
 
 const kindSchema = v.looseObject({ kind: v.picklist(FAULT_KINDS) });
 
 /** Kinds that only make sense for some replies; the others strike everything. */
 const ONLY_FOR: Partial<Record<FaultKind, readonly Serves[]>> = {
-  "expired-token": ["zip", "file", "rows", "digest", "page"],
+  "expired-token": ["zip", "file", "rows", "digest", "page", "transfer"],
   "truncated-json": ["rows"],
   missing: ["file"],
   "short-body": ["file"],
   "html-zip": ["zip", "file"],
   "wrong-md5": ["zip", "digest"],
-  flip: ["zip", "file"],
-  "wrong-bytes": ["zip", "file"],
+  flip: ["zip", "file", "transfer"],
+  "wrong-bytes": ["zip", "file", "transfer"],
   "short-zip": ["zip"],
   "short-zip-no-md5": ["zip"],
   "empty-zip": ["zip"],
@@ -106,6 +124,17 @@ const ONLY_FOR: Partial<Record<FaultKind, readonly Serves[]>> = {
   "truncated-directory": ["zip"],
   bomb: ["zip"],
 };
+
+/** Of the faults that strike everything those that mean something to a session of ascp. */
+const ALSO_FOR_TRANSFERS: readonly FaultKind[] = ["cut", "slow"];
+
+/** Does a fault of this kind make sense for what is served? */
+function strikes(kind: FaultKind, serves: Serves): boolean {
+  if (kind.startsWith("ascp-")) return serves === "transfer";
+  const only = ONLY_FOR[kind];
+  if (only !== undefined) return only.includes(serves);
+  return serves !== "transfer" || ALSO_FOR_TRANSFERS.includes(kind);
+}
 
 /** Parse a list of faults, or one. Throws an Error with one sentence for people. */
 export function parseFaults(input: unknown): Fault[] {
@@ -184,8 +213,7 @@ export class FaultDeck {
     this.#seen.set(same, nth + 1);
     for (const [index, card] of this.#cards.entries()) {
       const { fault } = card;
-      const only = ONLY_FOR[fault.kind];
-      if (only !== undefined && !only.includes(target.serves)) continue;
+      if (!strikes(fault.kind, target.serves)) continue;
       if (!card.matches(target.path)) continue;
       if (fault.containing !== undefined && !details.includes(fault.containing)) continue;
       card.met++;

@@ -6,6 +6,7 @@ import { createServer as createSecureServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { type Product, placeProduct } from "./ascp/product.ts";
 import { ChangedDataset } from "./changes.ts";
 import {
   answerDoor,
@@ -16,8 +17,12 @@ import {
   type Showcase,
 } from "./control.ts";
 import type { Dataset } from "./data/dataset.ts";
+import type { Packages } from "./data/packages.ts";
 import type { ImagingStudy, Studies } from "./data/studies.ts";
+import { type Announce, TransferServer } from "./fasp/transfer-server.ts";
+import type { Hello } from "./fasp/wire.ts";
 import { FaultDeck } from "./faults.ts";
+import { PackageShelf } from "./packages.ts";
 import {
   type Reply,
   type SandboxArchive,
@@ -62,6 +67,10 @@ export interface Sandbox {
   readonly archives: readonly SandboxArchive[];
   /** Null without the option `tls`. */
   readonly tls: SandboxTls | null;
+  /** The stand-in `ascp`: a program that moves bytes from this machine's sandboxes and from nothing else. */
+  readonly ascp: string;
+  /** Links of packages and addresses of sites by name (docs/sandbox.md); over HTTPS where that is served. */
+  links(): Promise<Readonly<Record<string, string>>>;
   /**
    * Environment for a child process that shall reach the sandbox whatever proxy is configured, and with `tls` trust
    * its authority (OpenSSL and curl, Node, Python requests).
@@ -93,11 +102,19 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   const deck = new FaultDeck(seed);
   const log = new RequestLog();
   const elsewhereLog = new RequestLog();
-  const world = { dataset, studies, user, password, tokens, precompute };
+  const packages = new PackageShelf(() => openPackages(options, seed, dataset, studies));
+  const startedAt = performance.now();
+  const transfers = new TransferServer({
+    generation: () => tokens.generation,
+    announce: (hello) => announceTransfer(hello, deck, log, startedAt),
+  });
+  const world = { dataset, studies, packages, transfers, seed, user, password, tokens, precompute };
   const standIns = await Promise.all(STAND_INS.map((open) => open(world)));
   const control = createControl({
     dataset,
     studies,
+    packages,
+    transfers,
     deck,
     log,
     elsewhereLog,
@@ -105,11 +122,11 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     standIns,
     dataFor: builtIn ? buildPhantoms : undefined,
     studiesFor: options.dataDir === undefined && options.studies === undefined ? buildStudies : undefined,
+    packagesFor: options.dataDir === undefined ? buildPackages : undefined,
     startSeed: seed,
     precompute,
   });
 
-  const startedAt = performance.now();
   const listeners: Server[] = [];
   const serve = async (scheme: Scheme, port: number, handle: Handler): Promise<string> => {
     const listener = (request: IncomingMessage, response: ServerResponse): void => {
@@ -124,7 +141,9 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   };
   const close = async (): Promise<void> => {
     await Promise.all(listeners.filter(({ listening }) => listening).map(shut));
+    await transfers.close();
     for (const standIn of standIns) standIn.close?.();
+    if (product !== undefined) await rm(product.folder, { recursive: true, force: true });
     if (caFolder !== undefined) await rm(caFolder, { recursive: true, force: true });
   };
 
@@ -134,7 +153,10 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   const elsewhereUrls = { http: "", https: "" };
   let caFolder: string | undefined;
   let caFile = "";
+  let product: Product | undefined;
   try {
+    await transfers.listen(host);
+    product = await placeProduct();
     elsewhereUrls.http = await serve("http", 0, answerElsewhere);
     origins.http = await serve("http", options.port ?? 0, answer);
     if (secrets !== undefined) {
@@ -152,6 +174,8 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   const elsewhereUrl = elsewhereUrls.http;
   const archivesAt = (origin: string) => standIns.flatMap((standIn) => standIn.archives(origin));
   const archives = archivesAt(url);
+  const linksAt = async (origin: string): Promise<Record<string, string>> =>
+    Object.assign({}, ...(await Promise.all(standIns.map((standIn) => standIn.links?.(origin) ?? {}))));
   const tls =
     secrets === undefined ? null : { url: origins.https, caFile, archives: archivesAt(origins.https) };
   const showcase = {
@@ -159,20 +183,24 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     tls,
     elsewhere: elsewhereUrl,
     archives,
+    ascp: product.ascp,
     user,
     password,
     elsewhereRequests: () => elsewhereLog.list(),
   };
 
   /** Of the whole of the data, those of the one reader that the other one serves aside. */
-  async function inventory(): Promise<Pick<Showcase, "studies" | "problems">> {
-    const { studies: all, problems, served } = await studies.opened();
+  async function inventory(): Promise<Pick<Showcase, "studies" | "problems" | "links">> {
+    const { studies: all, problems, served: inStudies } = await studies.opened();
+    const { served: inPackages } = await packages.opened();
+    const served = new Set([...inStudies, ...inPackages]);
     const isSpokenOf = (file: string): boolean =>
       problems.some(({ path: each }) => each === file || file.startsWith(`${each}/`));
     const rest = dataset.problems.filter(({ path: each }) => !served.has(each) && !isSpokenOf(each));
     return {
       studies: Object.fromEntries(all.map((study) => [study.name, countImages(study)])),
       problems: [...rest, ...problems],
+      links: await linksAt(origins.https === "" ? url : origins.https),
     };
   }
 
@@ -225,9 +253,12 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     url,
     archives,
     tls,
+    ascp: product.ascp,
+    links: () => linksAt(origins.https === "" ? url : origins.https),
     environment: {
       NO_PROXY: "127.0.0.1,localhost",
       no_proxy: "127.0.0.1,localhost",
+      GANTRY_ASCP: product.ascp,
       ...Object.fromEntries(archives.flatMap(credentialVariables)),
       ...(tls === null
         ? {}
@@ -254,6 +285,53 @@ async function openData(options: SandboxOptions, seed: number): Promise<Dataset>
   if (options.dataDir === undefined) return buildPhantoms(seed);
   const { openFolderDataset } = await import("./data/folder.ts");
   return openFolderDataset(options.dataDir);
+}
+
+/** Of a folder: what neither the DICOM archive nor the imaging studies serve. */
+async function openPackages(
+  options: SandboxOptions,
+  seed: number,
+  dataset: Dataset,
+  studies: ChangedStudies,
+): Promise<Packages> {
+  if (options.dataDir === undefined) return buildPackages(seed);
+  const { openFolderPackages } = await import("./data/package-folder.ts");
+  const { served } = await studies.opened();
+  const left = new Set(dataset.problems.map(({ path }) => path).filter((path) => !served.has(path)));
+  return openFolderPackages(options.dataDir, left);
+}
+
+async function buildPackages(seed: number): Promise<Packages> {
+  const { buildPackages: build } = await import("./data/generated-packages.ts");
+  return build({ seed });
+}
+
+/** A session of the stand-in ascp in the record of requests, and the fault that is drawn for it. */
+function announceTransfer(
+  hello: Hello,
+  deck: FaultDeck,
+  log: RequestLog,
+  startedAt: number,
+): ReturnType<Announce> {
+  const { direction, user, sources, command, variables } = hello;
+  const target = { method: "ASCP", path: `/ascp/${direction}` };
+  const record = log.add({
+    ...target,
+    startedMs: performance.now() - startedAt,
+    query: { user, ...(hello.part === null ? {} : { part: hello.part }) },
+    form: { argument: command, variable: variables, source: sources },
+    json: null,
+    headers: {},
+    status: 0,
+    bytesSent: 0,
+    ending: "open",
+    fault: null,
+    problem: null,
+  });
+  const details = (): string => `user=${user}&source=${sources.join("\n")}`;
+  const fault = deck.draw({ ...target, details, serves: "transfer" });
+  record.fault = fault?.kind ?? null;
+  return { record, fault };
 }
 
 async function openStudies(options: SandboxOptions, seed: number): Promise<Studies> {
@@ -292,16 +370,18 @@ async function receive(
 ): Promise<{ parsed: SandboxRequest; seen: SeenRequest }> {
   const [path = "/", search = ""] = splitOnce(incoming.url ?? "/", "?");
   const query = new URLSearchParams(search);
-  const isForm = (incoming.headers["content-type"] ?? "").startsWith("application/x-www-form-urlencoded");
-  const formText = isForm ? (await readBody(incoming)).toString("utf8") : undefined;
-  const form = new URLSearchParams(formText ?? "");
+  const type = incoming.headers["content-type"] ?? "";
+  const isForm = type.startsWith("application/x-www-form-urlencoded");
+  const isJson = type.startsWith("application/json");
+  const text = isForm || isJson ? (await readBody(incoming)).toString("utf8") : undefined;
+  const form = new URLSearchParams(isForm ? text : "");
   const method = incoming.method ?? "GET";
   const parsed: SandboxRequest = {
     method,
     path,
     query,
     form,
-    ...(formText === undefined ? {} : { formText }),
+    ...(text === undefined ? {} : { text }),
     headers: incoming.headers,
     incoming,
   };
@@ -315,6 +395,7 @@ async function receive(
     path,
     query: Object.fromEntries(query),
     form: fields,
+    json: isJson && text !== undefined ? text.slice(0, RECORDED_CHARACTERS) : null,
     headers: incoming.headers,
     status: 0,
     bytesSent: 0,

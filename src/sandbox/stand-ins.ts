@@ -6,7 +6,9 @@
  */
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import type { Dataset } from "./data/dataset.ts";
+import type { TransferServer } from "./fasp/transfer-server.ts";
 import type { Fault } from "./faults.ts";
+import type { PackageShelf } from "./packages.ts";
 import type { ChangedStudies } from "./study-changes.ts";
 
 export interface SandboxRequest {
@@ -17,9 +19,9 @@ export interface SandboxRequest {
   readonly headers: IncomingHttpHeaders;
   /** Fields of a form body; empty when the body is no form. */
   readonly form: URLSearchParams;
-  /** The form body as it came, for who takes no notice of its type; absent when the body is no form. */
-  readonly formText?: string;
-  /** For bodies that are no form: not read by the server. */
+  /** The body of a form or of JSON as it came, for who takes no notice of its type; absent when it is neither. */
+  readonly text?: string;
+  /** For bodies that are neither: not read by the server. */
   readonly incoming: IncomingMessage;
 }
 
@@ -36,7 +38,7 @@ export interface Reply {
 }
 
 /** What a route gives: decides which faults make sense for it. */
-export type Serves = "zip" | "file" | "rows" | "digest" | "token" | "page";
+export type Serves = "zip" | "file" | "rows" | "digest" | "token" | "page" | "transfer";
 
 export interface Route {
   readonly serves: Serves;
@@ -60,6 +62,8 @@ export interface SandboxArchive {
 export interface StandIn {
   readonly kind: string;
   archives(origin: string): readonly SandboxArchive[];
+  /** What people paste instead of a configured name, by a name of the sandbox's. */
+  links?(origin: string): Promise<Readonly<Record<string, string>>>;
   /** The route that answers this request, or undefined when the path is not of this stand-in. Without side effects. */
   route(request: SandboxRequest): Route | undefined;
   /** Forget sessions and tokens. */
@@ -84,6 +88,10 @@ export interface World {
   readonly dataset: Dataset & { revisionOf(seriesInstanceUid: string): string };
   /** Imaging studies, opened when first asked for, with all changes made at the control door. */
   readonly studies: ChangedStudies;
+  readonly packages: PackageShelf;
+  /** What the stand-in `ascp` talks to. */
+  readonly transfers: TransferServer;
+  readonly seed: number;
   readonly user: string;
   readonly password: string;
   readonly tokens: Readonly<TokenRules>;
@@ -94,4 +102,6 @@ export interface World {
 export const STAND_INS: readonly ((world: World) => Promise<StandIn>)[] = [
   async (world) => (await import("../sources/nbia/sandbox.ts")).openNbiaStandIn(world),
   async (world) => (await import("../sources/loris/sandbox.ts")).openLorisStandIn(world),
+  async (world) => (await import("../sources/faspex/sandbox.ts")).openFaspexStandIn(world),
+  async (world) => (await import("../sources/aspera/sandbox.ts")).openAsperaStandIn(world),
 ];

@@ -108,6 +108,7 @@ async function runInside(words: readonly string[], sandbox: Sandbox, running: Ru
       ...sandbox.environment,
       GANTRY_CONFIG: config,
       GANTRY_SANDBOX_URL: sandbox.tls?.url ?? sandbox.url,
+      ...(await linkVariables(sandbox)),
       PATH: `${folder}/bin:${io.env.PATH ?? ""}`,
     });
     const forward = (): void => {
@@ -123,6 +124,15 @@ async function runInside(words: readonly string[], sandbox: Sandbox, running: Ru
   } finally {
     await system.remove(folder);
   }
+}
+
+/** The link and the address that examples use; all others are at the door. */
+async function linkVariables(sandbox: Sandbox): Promise<Record<string, string>> {
+  const { package: link, site } = await sandbox.links();
+  return {
+    ...(link === undefined ? {} : { GANTRY_SANDBOX_LINK: link }),
+    ...(site === undefined ? {} : { GANTRY_SANDBOX_SITE: site }),
+  };
 }
 
 /** The caller's accounts are for the real archives: a stand-in, and its record of requests, must not see them. */

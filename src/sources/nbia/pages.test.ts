@@ -6,9 +6,9 @@ import { sourceContext } from "../../../test/support/pipeline.ts";
 import { RunError } from "../../errors.ts";
 import type { Row } from "../../model/item.ts";
 import { NO_FILTERS } from "../../model/query.ts";
-import type { Reply, SandboxRequest, World } from "../../sandbox/stand-ins.ts";
-import { ChangedStudies } from "../../sandbox/study-changes.ts";
+import type { Reply, SandboxRequest } from "../../sandbox/stand-ins.ts";
 import { datasetOf, tinySeries } from "../../sandbox/tiny-dataset.ts";
+import { tinyWorld } from "../../sandbox/tiny-world.ts";
 import { send } from "../../sandbox/wire.ts";
 import { createHttp } from "../../transports/http.ts";
 import { listDownloads } from "./pages.ts";
@@ -24,14 +24,7 @@ const dataset = datasetOf([
   tinySeries("1.2.3.2", { collection: "SECRET", access: "restricted" }),
   ...many,
 ]);
-const world: World = {
-  dataset: Object.assign(dataset, { revisionOf: () => "" }),
-  studies: new ChangedStudies(async () => ({ studies: [], problems: [], served: new Set() })),
-  user: "demo",
-  password: "demo",
-  tokens: { ttlSeconds: 60, generation: 1 },
-  precompute: false,
-};
+const world = tinyWorld(dataset);
 
 const closing: (() => Promise<void>)[] = [];
 afterEach(async () => {

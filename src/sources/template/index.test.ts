@@ -15,8 +15,8 @@ import {
 import { runPipeline } from "../../../test/support/pipeline.ts";
 import { createRedactor } from "../../lib/redact.ts";
 import { type Fault, FaultDeck } from "../../sandbox/faults.ts";
-import { ChangedStudies } from "../../sandbox/study-changes.ts";
 import { datasetOf, tinyImage, tinySeries } from "../../sandbox/tiny-dataset.ts";
+import { tinyWorld } from "../../sandbox/tiny-world.ts";
 import { replyOfFault, send } from "../../sandbox/wire.ts";
 import { createHttp } from "../../transports/http.ts";
 import { createTemplateSource } from "./index.ts";
@@ -58,14 +58,7 @@ const FAULTS: Partial<Readonly<Record<Lie | ListLie, Fault>>> = {
 
 /** The stand-in behind a small server of its own: a registered one is served by the sandbox. */
 async function makeStand(): Promise<SourceStand> {
-  const standIn = await openTemplateStandIn({
-    dataset: Object.assign(dataset, { revisionOf: () => "" }),
-    user: "demo",
-    password: "demo",
-    studies: new ChangedStudies(async () => ({ studies: [], problems: [], served: new Set() })),
-    tokens: { ttlSeconds: 60, generation: 1 },
-    precompute: false,
-  });
+  const standIn = await openTemplateStandIn(tinyWorld(dataset));
   const deck = new FaultDeck(1);
   let open = 0;
   let fetches = 0;

@@ -2,20 +2,12 @@
 import { readFileSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import { expect, it } from "vitest";
-import type { World } from "../../sandbox/stand-ins.ts";
-import { ChangedStudies } from "../../sandbox/study-changes.ts";
 import { tinyDataset } from "../../sandbox/tiny-dataset.ts";
+import { tinyWorld } from "../../sandbox/tiny-world.ts";
 import { collect } from "../../sandbox/wire.ts";
 import { openTemplateStandIn } from "./sandbox.ts";
 
-const world: World = {
-  dataset: Object.assign(tinyDataset(), { revisionOf: () => "" }),
-  studies: new ChangedStudies(async () => ({ studies: [], problems: [], served: new Set() })),
-  user: "demo",
-  password: "demo",
-  tokens: { ttlSeconds: 60, generation: 1 },
-  precompute: false,
-};
+const world = tinyWorld(tinyDataset());
 
 async function ask(path: string, query = ""): Promise<{ status: number; rows: Record<string, unknown>[] }> {
   const standIn = await openTemplateStandIn(world);

@@ -22,7 +22,7 @@ export type Identity = "user" | "none" | "broken";
 
 /** Reads the whole body, as text, whatever its type is called. */
 export async function bodyText(request: SandboxRequest): Promise<string> {
-  if (request.formText !== undefined) return request.formText;
+  if (request.text !== undefined) return request.text;
   const chunks: Uint8Array[] = [];
   for await (const chunk of request.incoming as AsyncIterable<Uint8Array>) chunks.push(chunk);
   return Buffer.concat(chunks).toString("utf8");

@@ -1,0 +1,75 @@
+/**
+ * The stand-in of plain ascp sites on the sandbox's transfer server: `demo`, with a password, as ImmPort gives accounts,
+ * and `demo-key`, with a key only, as ENA's `era-fasp`. Both see the packages' files, by title, and below `encrypted/`
+ * the first package encrypted at rest; what is uploaded is there, too.
+ */
+import { folderOf, type TreeFolder } from "../../sandbox/data/packages.ts";
+import { AT_REST_PASSPHRASE, encryptedTree } from "../../sandbox/fasp/encrypted-tree.ts";
+import { UploadStore } from "../../sandbox/fasp/inbox.ts";
+import type { StandIn, World } from "../../sandbox/stand-ins.ts";
+
+const KEY_USER = "demo-key";
+
+export async function openAsperaStandIn(world: World): Promise<StandIn> {
+  return new AsperaStandIn(world);
+}
+
+class AsperaStandIn implements StandIn {
+  readonly kind = "aspera";
+  readonly #world: World;
+  readonly #uploads = new UploadStore();
+  #root: Promise<TreeFolder> | undefined;
+
+  constructor(world: World) {
+    this.#world = world;
+    const root = (): Promise<TreeFolder> => {
+      this.#root ??= buildRoot(world);
+      return this.#root;
+    };
+    const inbox = async () => this.#uploads.inboxOf(await root());
+    const { transfers, user, password } = world;
+    transfers.addAccount({ user, password, acceptsKey: false, root, inbox });
+    transfers.addAccount({ user: KEY_USER, password: null, acceptsKey: true, root, inbox });
+  }
+
+  /** Sites are reached by addresses. */
+  archives() {
+    return [];
+  }
+
+  async links(): Promise<Record<string, string>> {
+    const { transfers, user } = this.#world;
+    const at = (who: string): string => `aspera://${who}@127.0.0.1:${transfers.port}/`;
+    return { site: at(user), "key-site": at(KEY_USER) };
+  }
+
+  route(): undefined {
+    return undefined;
+  }
+
+  reset(): void {
+    this.#root = undefined;
+    this.#uploads.close();
+  }
+
+  close(): void {
+    this.#uploads.close();
+  }
+}
+
+/** A copy of the folders, so that uploads into it change no package. */
+async function buildRoot(world: World): Promise<TreeFolder> {
+  const { packages } = await world.packages.opened();
+  const [first] = packages;
+  return folderOf("", Date.UTC(2024, 0, 1), [
+    ...packages.map(({ title, root }) => ({ ...copied(root), name: title })),
+    ...(first === undefined ? [] : [{ ...encryptedTree(first.root, AT_REST_PASSPHRASE), name: "encrypted" }]),
+  ]);
+}
+
+function copied(folder: TreeFolder): TreeFolder {
+  const children = [...folder.children.values()].map((child) =>
+    child.kind === "folder" ? copied(child) : child,
+  );
+  return { ...folder, children: new Map(children.map((child) => [child.name, child])) };
+}
