@@ -9,6 +9,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  rmSync,
   writeFileSync,
 } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
@@ -207,4 +208,30 @@ export async function node24() {
 /** Node 24 to run tests on beside this Node, unless this one is it. */
 export async function secondNode() {
   return process.versions.node.startsWith("24.") ? { reason: "this Node is 24 already" } : node24();
+}
+
+/**
+ * The legacy BIDS validator, the last one on npm, under `.cache/bids-validator`: only its bundle, which needs no other
+ * package (installed whole it has 700 MB).
+ * @returns {Promise<{program: string} | {reason: string}>}
+ */
+export async function bidsValidator() {
+  const prefix = join(cache, "bids-validator");
+  const program = join(prefix, "package", "bin", "bids-validator");
+  if (existsSync(program)) return { program };
+  say("setting up: bids-validator");
+  mkdirSync(prefix, { recursive: true });
+  const packed = await quietly("bids-validator", "npm", ["pack", "bids-validator@1.15.0"], {
+    cwd: prefix,
+    timeoutMs: 60_000,
+  });
+  const tarball = "bids-validator-1.15.0.tgz";
+  if (!packed.ok) return { reason: `the registry is not reachable (log: ${packed.log})` };
+  // The program last: where it is, all is.
+  for (const parts of [["package/package.json", "package/dist/commonjs/cli.js"], ["package/bin"]]) {
+    const result = await quietly("bids-validator-tar", "tar", ["-xzf", tarball, ...parts], { cwd: prefix });
+    if (!result.ok) return { reason: `could not be unpacked (log: ${result.log})` };
+  }
+  rmSync(join(prefix, tarball), { force: true });
+  return { program };
 }

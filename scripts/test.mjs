@@ -4,7 +4,17 @@
 
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { cache, quietly, root, say, secondNode, setup, systemPackages, tail } from "./setup.mjs";
+import {
+  bidsValidator,
+  cache,
+  quietly,
+  root,
+  say,
+  secondNode,
+  setup,
+  systemPackages,
+  tail,
+} from "./setup.mjs";
 
 /** The whole run stays under the 25 minutes of .ci/run, so that a hanging suite is named and not just cut off. */
 const deadline = Date.now() + 22 * 60_000;
@@ -97,6 +107,7 @@ async function everything(filters) {
   if (problem !== undefined) fail(`set-up: ${problem.what}`, problem.details);
   if (problem?.what === "npm ci") return;
   await systemPackages();
+  await bidsValidator();
   await check("type check", [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.json"]);
   await check("lint", [join(root, "node_modules/@biomejs/biome/bin/biome"), "check", "."]);
   const here = `suites on Node ${process.versions.node.split(".")[0]}`;

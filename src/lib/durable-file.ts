@@ -3,11 +3,12 @@
  * reported as written is on the disk.
  */
 
-import { randomBytes } from "node:crypto";
-import { mkdirSync, type Stats, statSync } from "node:fs";
-import { type FileHandle, mkdir, open, rename, rm, stat, statfs } from "node:fs/promises";
+import { createHash, randomBytes } from "node:crypto";
+import { createReadStream, mkdirSync, type Stats, statSync } from "node:fs";
+import { type FileHandle, lstat, mkdir, open, rename, rm, stat, statfs } from "node:fs/promises";
 import { constants } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
+import { pipeline } from "node:stream/promises";
 import { type ErrorCode, type ErrorPlace, RunError } from "../errors.ts";
 
 /** Small pieces of a streamed content are gathered to writes of about this size. */
@@ -22,12 +23,19 @@ export type FileContent = string | Uint8Array | AsyncIterable<string | Uint8Arra
  * On any failure, also of the content itself, the temporary file is removed and an old file stays untouched. Only
  * a process that is killed leaves it: `temporaryIn`, by default the file's own folder, is where, and must be on the
  * same file system.
- * `mode` (default 0o666) is subject to the umask. Throws `disk-…` errors; errors of the content pass unchanged.
+ * `mode` (default 0o666) is subject to the umask. `unlessSame`: a regular file with the same bytes stays as it is.
+ * `beforeReplace` is called when the content is whole and will be put in place. Throws `disk-…` errors; errors of the
+ * content pass unchanged.
  */
 export async function writeFileDurably(
   path: string,
   content: FileContent,
-  options: { mode?: number; temporaryIn?: string } = {},
+  options: {
+    readonly mode?: number;
+    readonly temporaryIn?: string;
+    readonly unlessSame?: boolean;
+    readonly beforeReplace?: () => Promise<void>;
+  } = {},
 ): Promise<void> {
   // A long name must stay below the 255 bytes of a file name once it is decorated.
   const stem = Buffer.byteLength(basename(path)) > 200 ? "long" : basename(path);
@@ -39,16 +47,35 @@ export async function writeFileDurably(
   try {
     try {
       await writeContent(file, content, path);
+      if (options.unlessSame && (await haveSameBytes(temporary, path))) {
+        await rm(temporary, { force: true });
+        return;
+      }
       await onDisk({ operation: "sync", path }, () => file.sync());
     } finally {
       await onDisk({ operation: "close", path }, () => file.close());
     }
+    await options.beforeReplace?.();
     await onDisk({ operation: "rename", path }, () => rename(temporary, path));
   } catch (error) {
     await rm(temporary, { force: true }).catch(() => undefined);
     throw error;
   }
   await syncFolder(dirname(path));
+}
+
+/** False where one of them is no regular file or can't be read. */
+async function haveSameBytes(a: string, b: string): Promise<boolean> {
+  const [first, second] = await Promise.all([a, b].map((path) => lstat(path).catch(() => null)));
+  if (!first?.isFile() || !second?.isFile() || first.size !== second.size) return false;
+  const hashes = await Promise.all(
+    [a, b].map(async (path) => {
+      const hash = createHash("sha256");
+      await pipeline(createReadStream(path), hash);
+      return hash.digest("hex");
+    }),
+  ).catch(() => []);
+  return hashes.length === 2 && hashes[0] === hashes[1];
 }
 
 async function writeContent(file: FileHandle, content: FileContent, path: string): Promise<void> {

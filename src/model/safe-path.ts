@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { RunError } from "../errors.ts";
 
 declare const safe: unique symbol;
-/** A relative path of escaped segments joined by `/`: never empty, absolute, `..`, or below `.gantry`. */
+/** A relative path of escaped segments joined by `/`: never empty, absolute, `..`, or below `.gantry` but in `ORIGINALS`. */
 export type SafePath = string & { readonly [safe]: true };
 
 /** ext4, XFS, APFS and NTFS take 255 units of a name; 255 bytes of UTF-8 fit all of them. */
@@ -46,11 +46,24 @@ export function safePath(segments: readonly string[]): SafePath {
   return made.join("/") as SafePath;
 }
 
+/** Where originals are kept, files of which only what is made from them is shown; the one place below `.gantry` for data. */
+const ORIGINALS = ".gantry/originals";
+
+/** Where the original of what is shown at a path is kept; null: of what is shown in the target folder itself. */
+export function originalPath(shown: SafePath | null): SafePath {
+  return (shown === null ? ORIGINALS : `${ORIGINALS}/${shown}`) as SafePath;
+}
+
+/** Where what is made of an original is shown; null for what is no original. */
+export function shownPath(path: string): SafePath | null {
+  return path.startsWith(`${ORIGINALS}/`) ? readSafePath(path.slice(ORIGINALS.length + 1)) : null;
+}
+
 /** A path that a receipt holds: accepted only if it is what `safePath` could have made. */
 export function readSafePath(text: string): SafePath {
-  const segments = text.split("/");
+  const segments = (text.startsWith(`${ORIGINALS}/`) ? text.slice(ORIGINALS.length + 1) : text).split("/");
   const bad = segments.some((s) => s === "" || s === "." || s === ".." || /[\u0000\\]/u.test(s));
-  if (bad || foldPath(segments[0] as string) === ".gantry") {
+  if (bad || (text !== ORIGINALS && foldPath(segments[0] as string) === ".gantry")) {
     throw new RunError("folder-newer", `the path ${JSON.stringify(text)} leaves the folder or names no file`);
   }
   return text as SafePath;

@@ -112,6 +112,15 @@ export type RunEvent =
     }
   /** The last one of `verify`. */
   | ({ readonly type: "verify-finished" } & VerifySummary)
+  /** A file here names another one that is not here (`IntendedFor` of a field map), told at the end of a run. */
+  | {
+      readonly type: "reference-missing";
+      readonly path: string;
+      /** Where it would be in the archive's own tree. */
+      readonly names: string;
+      /** Of what is named, where it has one. */
+      readonly address: string | null;
+    }
   | { readonly type: "warning"; readonly message: string }
   | ({ readonly type: "run-finished" } & RunSummary);
 

@@ -63,24 +63,36 @@ export function buildFilter(filters: Filters, capabilities: Capabilities): (item
     bound("study-since", [dates.acquired], (value, limit) => value >= limit);
     bound("study-until", [dates.acquired], (value, limit) => value <= limit);
   }
+  const { whole } = capabilities;
   const path = (labels: Row): string => treePath(labels, capabilities).join("/");
-  const globs = (patterns: readonly string[]): ((text: string) => boolean) => {
-    try {
-      return picomatch([...patterns], { dot: true });
-    } catch (cause) {
-      // Empty, or longer than picomatch takes.
-      throw new RunError("usage", "--include and --exclude take globs, e.g. 'COLLECTION/**'", { cause });
-    }
-  };
+  const isOf = (globs: (text: string) => boolean, labels: Row): boolean =>
+    globs(path(labels)) ||
+    (whole !== undefined && labels[whole] != null && globs(wholeOf(labels, capabilities)));
   if (filters.include.length > 0) {
-    const included = globs(filters.include);
-    tests.push((labels) => included(path(labels)));
+    const included = buildGlobs(filters.include);
+    tests.push((labels) => (whole !== undefined && labels[whole] == null) || isOf(included, labels));
   }
   if (filters.exclude.length > 0) {
-    const excluded = globs(filters.exclude);
-    tests.push((labels) => !excluded(path(labels)));
+    const excluded = buildGlobs(filters.exclude);
+    tests.push((labels) => !isOf(excluded, labels));
   }
   return (item) => tests.every((test) => test(item.labels));
+}
+
+/** Throws `usage`. */
+export function buildGlobs(patterns: readonly string[]): (text: string) => boolean {
+  try {
+    return picomatch([...patterns], { dot: true });
+  } catch (cause) {
+    // Empty, or longer than picomatch takes.
+    throw new RunError("usage", "--include and --exclude take globs, e.g. 'COLLECTION/**'", { cause });
+  }
+}
+
+/** The place in the archive's tree of the main item of an item's whole. */
+export function wholeOf(labels: Row, capabilities: Capabilities): string {
+  const { fields, itemLevel, whole = "" } = capabilities;
+  return treePath({ ...labels, [fields[itemLevel] ?? ""]: labels[whole] ?? null }, capabilities).join("/");
 }
 
 /** An item's place in the archive's tree, as far as its labels tell. */

@@ -15,7 +15,7 @@ import type { ItemState } from "../model/receipt.ts";
 import { describeRequest, requestKey } from "../model/selection.ts";
 import type { Archives } from "../selections/found.ts";
 import type { CreateSink } from "../sinks/sink.ts";
-import type { ForeignFiles, Layout, Source, SourceContext } from "../sources/source.ts";
+import type { Extra, ForeignFiles, Layout, Source, SourceContext } from "../sources/source.ts";
 import { type Asking, readAskedAddresses, readAsking, removeAsking, writeAsking } from "../state/asking.ts";
 import { hasDrops, hasPendingDrops, readDropRules } from "../state/dropped.ts";
 import { ReceiptWriter, readItemStates } from "../state/receipts.ts";
@@ -44,10 +44,11 @@ import { EventChannel } from "./channel.ts";
 import { finishDrops } from "./drop.ts";
 import { isOnDroppedBranch } from "./drop-selector.ts";
 import type { RunEvent, RunSummary } from "./events.ts";
-import { derivedAreThere, readCompanions, writeDerived } from "./held.ts";
+import { derivedAreThere, noteExtras, readCompanions, readHeld, writeDerived } from "./held.ts";
 import { folderLayoutOf, layoutOf } from "./layout.ts";
 import { buildPlan, joinStates, type Plan } from "./planning.ts";
 import { moveToQuarantine, pruneFolders } from "./prune.ts";
+import { selectReferences } from "./references.ts";
 import { RunReport } from "./report.ts";
 import { transfer } from "./transfer.ts";
 import { listWithdrawn } from "./withdrawn.ts";
@@ -65,6 +66,10 @@ export interface GetOptions {
   readonly skipBad?: boolean;
   readonly prune?: boolean;
   readonly detached?: boolean;
+  /** Companions that are made only on request; the folder remembers them. */
+  readonly extras?: readonly Extra[];
+  /** Fetch what data here name of data that are not, too. */
+  readonly withReferences?: boolean;
 }
 
 /** What a run needs of the world; `src/index.ts` makes it. */
@@ -115,6 +120,7 @@ class GetRun {
   #handle: RunHandle | null = null;
   /** Of the archives that the plan is for. */
   #foreign: readonly ForeignFiles[] = [];
+  #sources: readonly Source[] = [];
 
   constructor(
     words: readonly string[],
@@ -172,6 +178,9 @@ class GetRun {
       throw new RunError("no-match", "nothing in the archive matches");
     }
     const plan = await this.#plan(state, layout, selections, null);
+    this.#report.here = { ...plan.here };
+    if (this.#options.withReferences)
+      this.#report.warn("what data name of other data is known only when they are here, and is not counted");
     this.#report.promisedItems = plan.todo;
     await plan.close();
   }
@@ -225,14 +234,24 @@ class GetRun {
       for await (const item of listWithdrawn(gone, now, this.#states(state)))
         await this.#report.withdrawn(item);
     }
-    const plan = await this.#plan(state, layout, selections, receipts);
-    try {
-      await this.#transfer(plan, state, receipts, handle);
-    } finally {
-      await plan.close();
+    const fetch = async (these: readonly SelectionFile[]): Promise<Plan> => {
+      const plan = await this.#plan(state, layout, these, receipts);
+      try {
+        await this.#transfer(plan, state, receipts, handle);
+      } finally {
+        await plan.close();
+      }
+      this.#context.signal.throwIfAborted();
+      return plan;
+    };
+    this.#report.here = { ...(await fetch(selections)).here };
+    const named = this.#options.withReferences ? await this.#selectReferences(state) : [];
+    if (named.length > 0) {
+      await fetch(named);
+      selections.push(...named);
     }
-    this.#context.signal.throwIfAborted();
     handle.update({ state: "finishing" });
+    await this.#tellReferences(state);
     const temporary = this.#temporary.folder;
     const quarantine = state.path("quarantine", this.#report.run);
     if (this.#options.prune) {
@@ -247,7 +266,8 @@ class GetRun {
     // Another answer of the archive may have other labels, which metadata.csv and the citations show.
     const known = new Set(before.map((selection) => selection.digest));
     const news = selections.some((selection) => !known.has(selection.digest));
-    if (this.#report.changedFiles || news || !(await derivedAreThere(state))) {
+    const extras = await noteExtras(state, this.#options.extras ?? []);
+    if (this.#report.changedFiles || news || extras || !(await derivedAreThere(state))) {
       const setAside = async (path: string): Promise<void> => {
         await moveToQuarantine(this.#dir, path, quarantine);
         await this.#report.emit({
@@ -258,6 +278,48 @@ class GetRun {
       };
       await writeDerived({ state, temporary, source: this.#environment.source, setAside });
     }
+  }
+
+  /** Of each archive, what its data here name of data that are not, as selections of the folder. */
+  async #selectReferences(state: StateFolder): Promise<readonly SelectionFile[]> {
+    const selections: SelectionFile[] = [];
+    for (const { archive, references } of this.#sources) {
+      if (!references) continue;
+      const named = await selectReferences(references, () => this.#heldOf(state, archive), {
+        context: this.#sourceContext(),
+        write: (request, items) => writeSelection(state, request, items, { replaceAll: false }),
+      });
+      if (named) selections.push(named);
+    }
+    return selections;
+  }
+
+  async #tellReferences(state: StateFolder): Promise<void> {
+    for (const { archive, references } of this.#sources) {
+      for await (const { by, path, address } of references?.dangling(() => this.#heldOf(state, archive)) ??
+        [])
+        await this.#report.emit({ type: "reference-missing", path: by, names: path, address });
+    }
+  }
+
+  async *#heldOf(state: StateFolder, archive: string) {
+    const temporary = this.#temporary.folder;
+    for await (const held of readHeld({ state, temporary, source: this.#environment.source }))
+      if (held.item.archive === archive) yield held;
+  }
+
+  /** Throws `usage` for what none of these archives can do. */
+  #checkWishes(sources: readonly Source[]): void {
+    const { extras = [], withReferences } = this.#options;
+    const names = sources.map(({ archive }) => archive).join(", ");
+    const refuse = (what: string): never => {
+      throw new RunError("usage", `${names} has no ${what}`, {
+        hint: "leave the option out: it is for archives that serve BIDS trees",
+      });
+    };
+    for (const extra of extras)
+      if (!sources.some(({ capabilities }) => capabilities.extras?.includes(extra))) refuse(`${extra} file`);
+    if (withReferences && !sources.some(({ references }) => references)) refuse("data that name other data");
   }
 
   /** Kept until the selection is there, so that a run that ends while it lists is not forgotten. */
@@ -451,7 +513,9 @@ class GetRun {
   async #layoutName(typed: Ask | null, existing: StateFolder | null): Promise<string> {
     const archive =
       typed?.request.kind === "paths" ? typed.request.archive : this.#environment.archives.fallback;
-    const { capabilities } = await this.#environment.source(archive);
+    const source = await this.#environment.source(archive);
+    if (typed?.request.kind === "paths") this.#checkWishes([source]);
+    const { capabilities } = source;
     const { layout } = this.#options;
     if (layout === undefined) return existing?.facts?.layout ?? capabilities.defaultLayout;
     layoutOf(layout, capabilities);
@@ -484,7 +548,9 @@ class GetRun {
       const source = await this.#environment.source(archive);
       sources.set(archive, { source, layout: folderLayoutOf(layoutName, source.capabilities) });
     }
-    this.#foreign = foreignOf([...sources.values()].map(({ source }) => source));
+    this.#sources = [...sources.values()].map(({ source }) => source);
+    this.#checkWishes(this.#sources);
+    this.#foreign = foreignOf(this.#sources);
     const of = (item: Item) => sources.get(item.archive) as { source: Source; layout: Layout };
     const rules = state ? await readDropRules(state) : null;
     const plan = await buildPlan({
@@ -521,7 +587,6 @@ class GetRun {
         warn: (sentence) => report.warn(sentence),
       },
     });
-    report.here = { ...plan.here };
     report.dropped = plan.dropped;
     const free = await readFreeSpace(await nearestFolder(this.#dir));
     await report.emit({
@@ -553,9 +618,8 @@ class GetRun {
       quarantine: state.path("quarantine", this.#report.run),
     });
     handle.update({ state: "transferring" });
-    const endProgress = this.#report.startProgress({ ...plan.fetch, items: plan.todo }, (progress) =>
-      handle.update({ progress }),
-    );
+    const total = { ...plan.fetch, items: plan.todo + this.#report.doneItems };
+    const endProgress = this.#report.startProgress(total, (progress) => handle.update({ progress }));
     try {
       await transfer({
         dir: this.#dir,

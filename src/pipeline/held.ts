@@ -4,12 +4,13 @@ import { join } from "node:path";
 import { ensureFolder, type FileContent, writeFileDurably } from "../lib/durable-file.ts";
 import { ExternalSort } from "../lib/external-sort.ts";
 import { checkHeader, type ItemState } from "../model/receipt.ts";
-import { displayName, safePath } from "../model/safe-path.ts";
-import type { Citation, HeldItem, Source } from "../sources/source.ts";
+import { displayName, safePath, shownPath } from "../model/safe-path.ts";
+import type { Citation, Extra, HeldItem, Source } from "../sources/source.ts";
 import { readItemStates } from "../state/receipts.ts";
 import { newestFirst, readExpected, readSelections } from "../state/selections.ts";
 import { readNames, type StateFolder } from "../state/state-folder.ts";
 import { Deleter } from "./deleter.ts";
+import { readFileStream } from "./foreign.ts";
 import { isStored } from "./plan.ts";
 import { joinStates } from "./planning.ts";
 
@@ -32,6 +33,7 @@ export async function* readHeld({ state, temporary }: HeldOptions): AsyncGenerat
   for await (const { item, state: found } of joinStates(items(), readStates(state, temporary))) {
     if (!found || !isStored(found) || item.unknown) continue;
     const { files, place, facts, at } = found.current;
+    const shown = files.map(({ path }) => shownPath(path));
     yield {
       item,
       place: place.folder ?? ".",
@@ -39,6 +41,9 @@ export async function* readHeld({ state, temporary }: HeldOptions): AsyncGenerat
       bytes: files.reduce((sum, file) => sum + file.bytes, 0),
       facts,
       storedAt: at,
+      paths: files.map(({ path }, index) => shown[index] ?? path),
+      original: shown.some((path) => path !== null),
+      read: () => readFileStream(join(state.dir, files[0]?.path ?? "")),
     };
   }
 }
@@ -51,7 +56,11 @@ interface Companions {
   readonly paths: readonly string[];
   /** Those of them that were there before us and are kept as they are. */
   readonly kept: readonly string[];
+  /** Asked for at any time. */
+  readonly extras: readonly Extra[];
 }
+
+const NO_COMPANIONS: Companions = { paths: [], kept: [], extras: [] };
 
 export async function readCompanions(state: StateFolder): Promise<readonly string[]> {
   return (await readCompanionRecord(state)).paths;
@@ -59,24 +68,30 @@ export async function readCompanions(state: StateFolder): Promise<readonly strin
 
 async function readCompanionRecord(state: StateFolder): Promise<Companions> {
   const path = state.path("companions.json");
-  if (!(await readNames(state.path())).includes("companions.json")) return { paths: [], kept: [] };
+  if (!(await readNames(state.path())).includes("companions.json")) return NO_COMPANIONS;
   const header = checkHeader(await readFile(path, "utf8"), COMPANIONS_KIND, COMPANIONS_VERSION, path);
   const list = (value: unknown): string[] => (Array.isArray(value) ? value.map(String) : []);
-  return { paths: list(header.paths), kept: list(header.kept) };
+  const extras = list(header.extras).filter((word): word is Extra => word === "bidsignore");
+  return { paths: list(header.paths), kept: list(header.kept), extras };
+}
+
+/** Remembers that companions of these kinds are wanted in the folder. */
+export async function noteExtras(state: StateFolder, extras: readonly Extra[]): Promise<boolean> {
+  const before = await readCompanionRecord(state);
+  const wanted = new Set([...before.extras, ...extras]);
+  if (wanted.size === before.extras.length) return false;
+  await writeCompanionRecord(state, { ...before, extras: [...wanted] });
+  return true;
 }
 
 /** Remembers files of ours beside the data, paths relative to the target folder. */
 export async function noteCompanions(state: StateFolder, paths: Iterable<string>): Promise<void> {
   const before = await readCompanionRecord(state);
-  await writeCompanionRecord(state, new Set([...before.paths, ...paths]), new Set(before.kept));
+  await writeCompanionRecord(state, { ...before, paths: [...new Set([...before.paths, ...paths])] });
 }
 
-async function writeCompanionRecord(
-  state: StateFolder,
-  paths: ReadonlySet<string>,
-  kept: ReadonlySet<string>,
-): Promise<void> {
-  const record = { paths: [...paths].sort(), kept: [...kept].sort() };
+async function writeCompanionRecord(state: StateFolder, { paths, kept, extras }: Companions): Promise<void> {
+  const record = { paths: [...paths].sort(), kept: [...kept].sort(), extras: [...extras].sort() };
   const header = { kind: COMPANIONS_KIND, version: COMPANIONS_VERSION, ...record };
   await writeState(state, "companions.json", `${JSON.stringify(header)}\n`);
 }
@@ -116,22 +131,26 @@ export async function writeDerived(
         if ((await options.source(held.item.archive)).kind === kind) yield held;
       }
     }
-    for await (const companion of source.companions?.(ofKind) ?? []) {
+    for await (const companion of source.companions?.(ofKind, new Set(before.extras)) ?? []) {
       const path = safePath(companion.path);
       const target = join(state.dir, path);
       const foreign = kept.has(path) || !written.has(path);
       written.add(path);
       made.add(path);
-      if (foreign && (await lstat(target).catch(() => null))) {
-        if (companion.keep) {
-          kept.add(path);
-          continue;
-        }
-        await options.setAside?.(path);
+      const inTheWay = foreign && (await lstat(target).catch(() => null)) !== null;
+      if (inTheWay && companion.keep) {
+        kept.add(path);
+        continue;
       }
       kept.delete(path);
       await ensureFolder(join(target, ".."));
-      await writeFileDurably(target, companion.content, { temporaryIn: state.path("partial") });
+      await writeFileDurably(target, companion.content, {
+        temporaryIn: state.path("partial"),
+        unlessSame: true,
+        beforeReplace: async () => {
+          if (inTheWay) await options.setAside?.(path);
+        },
+      });
     }
   }
   if (options.removeOld) {
@@ -143,7 +162,7 @@ export async function writeDerived(
     }
     await deleter.close();
   }
-  await writeCompanionRecord(state, written, kept);
+  await writeCompanionRecord(state, { paths: [...written], kept: [...kept], extras: before.extras });
   const owed = sortCitations(citations);
   await writeState(state, "CITATION.txt", formatCitations(owed));
   await writeListing(state, temporary);

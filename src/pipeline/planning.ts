@@ -19,7 +19,7 @@ import {
   type ReceiptBody,
   type StoredFile,
 } from "../model/receipt.ts";
-import { readSafePath, safePath, safeSegment } from "../model/safe-path.ts";
+import { originalPath, readSafePath, safePath, safeSegment } from "../model/safe-path.ts";
 import type { ForeignFiles, LayoutPlace } from "../sources/source.ts";
 import { checkFiles } from "./disk-check.ts";
 import type { Tally } from "./events.ts";
@@ -458,7 +458,8 @@ const folderKey = (folder: string | null): string =>
   });
 
 export function safePlace(place: LayoutPlace): Place {
-  const folder = place.folder.length === 0 ? null : safePath(place.folder);
+  const shown = place.folder.length === 0 ? null : safePath(place.folder);
+  const folder = place.original ? originalPath(shown) : shown;
   if (folder === null && place.file === undefined && !place.prefix) {
     throw new RunError("usage", "a layout needs a folder, so that items do not mix", {
       hint: "for example --layout '{collection}/{series}'",

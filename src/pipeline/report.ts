@@ -114,6 +114,10 @@ export class RunReport {
     return this.#failed;
   }
 
+  get doneItems(): number {
+    return this.#stored.items + this.#adopted.items;
+  }
+
   get withdrawnItems(): number {
     return this.#withdrawn;
   }

@@ -5,6 +5,8 @@ import type { Filters, Query } from "../model/query.ts";
 import { formatItem, parseItem } from "../model/selection.ts";
 import type { ListOptions, Source, SourceContext } from "../sources/source.ts";
 import { buildFilter, checkFilters, checkNarrowing, patientKey } from "./filter.ts";
+import { FirstKeys } from "./first-keys.ts";
+import { Wholes } from "./wholes.ts";
 
 export interface SelectOptions extends ListOptions {
   /** For temporary files when the items do not fit in memory. */
@@ -62,55 +64,30 @@ async function* sortItems(
   options: SelectOptions,
 ): AsyncGenerator<Item> {
   const passes = buildFilter(filters, source.capabilities);
+  const wholes = source.capabilities.whole === undefined ? null : new Wholes(filters, source.capabilities);
   const patients = filters.limitPatients === null ? null : new FirstKeys(filters.limitPatients);
   const sorter = new ExternalSort({ folder: options.folder, unique: true });
   try {
     let found = 0;
     for await (const item of items) {
-      if (!item.unknown && !passes(item)) continue;
+      const passed = item.unknown || passes(item);
+      if (!item.unknown) wholes?.add(item.labels, passed);
+      if (!passed) continue;
       if (!item.unknown) patients?.add(patientKey(item.labels, source.capabilities));
       await sorter.push(item.id, formatItem(item));
       found += 1;
       if (found % 1000 === 0) options.onFound?.(found);
     }
-    let left = filters.limit ?? Number.POSITIVE_INFINITY;
+    let left = wholes ? Number.POSITIVE_INFINITY : (filters.limit ?? Number.POSITIVE_INFINITY);
     for await (const line of sorter.sorted()) {
       if (left <= 0) return;
       const item = parseItem(line);
       if (patients && !item.unknown && !patients.has(patientKey(item.labels, source.capabilities))) continue;
+      if (wholes && !item.unknown && !wholes.has(item.labels)) continue;
       left -= 1;
       yield item;
     }
   } finally {
     await sorter.close();
-  }
-}
-
-/** The first `limit` distinct keys in sorted order, of any number seen, in memory for `limit` of them. */
-class FirstKeys {
-  readonly #limit: number;
-  #keys: string[] = [];
-
-  constructor(limit: number) {
-    this.#limit = limit;
-  }
-
-  add(key: string): void {
-    const last = this.#keys.at(-1);
-    if (this.#keys.length >= this.#limit && last !== undefined && key >= last) return;
-    let low = 0;
-    let high = this.#keys.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if ((this.#keys[middle] as string) < key) low = middle + 1;
-      else high = middle;
-    }
-    if (this.#keys[low] === key) return;
-    this.#keys.splice(low, 0, key);
-    if (this.#keys.length > this.#limit) this.#keys.pop();
-  }
-
-  has(key: string): boolean {
-    return this.#keys.includes(key);
   }
 }

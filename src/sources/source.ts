@@ -32,6 +32,11 @@ export interface LayoutPlace {
   readonly file?: string;
   /** Put before each file name, where many items share a folder. */
   readonly prefix?: string;
+  /**
+   * True: the data are kept out of sight, and what is shown at the place is a companion made from them, e.g. a table
+   * of files that shall name only those that are here.
+   */
+  readonly original?: boolean;
 }
 
 export type Layout = (item: Item) => LayoutPlace;
@@ -71,9 +76,20 @@ export interface Capabilities {
    * its patients, and passes filters of that field.
    */
   readonly sharedItems?: boolean;
+  /**
+   * Column of the name of the main item of a whole, such as an image of its side files: the level `itemLevel` of the
+   * main one. `--include` and `--exclude` take with an item all that is of its whole, `--limit` counts wholes. An item
+   * without it is of the place above: `--include` leaves it, and it comes when something below that place does.
+   */
+  readonly whole?: string;
+  /** Companions that are made only in folders for which somebody asked for them. */
+  readonly extras?: readonly Extra[];
   /** How many items one `fetch` takes at most; consecutive ones of a plan come together, and are settled one by one. */
   readonly batchItems: number;
 }
+
+/** `bidsignore`: names for BIDS validators what they shall not look at. */
+export type Extra = "bidsignore";
 
 /** One file of an item as it arrives. `body` is read once, before the next entry is asked for. */
 export interface Entry {
@@ -121,7 +137,7 @@ export interface Arrived {
 export interface Companion {
   /** Raw segments below the target folder. */
   readonly path: readonly string[];
-  readonly content: AsyncIterable<string>;
+  readonly content: AsyncIterable<string | Uint8Array>;
   /** True: keep a file that is there already. */
   readonly keep: boolean;
 }
@@ -135,6 +151,30 @@ export interface HeldItem {
   readonly facts: Row;
   /** When it was stored, UTC. */
   readonly storedAt: string;
+  /** Of its files, relative to the target folder; of an original where what is made from it is shown. */
+  readonly paths: readonly string[];
+  /** See `LayoutPlace.original`. */
+  readonly original: boolean;
+  /** The bytes of its first file. */
+  readonly read: () => AsyncIterable<Uint8Array>;
+}
+
+/** A file that is held names another one that is not here, e.g. a field map what it is for. */
+export interface Dangling {
+  /** Relative to the target folder. */
+  readonly by: string;
+  /** Where it would be in the archive's own tree. */
+  readonly path: string;
+  /** Of what is named, if the archive could have it. */
+  readonly address: string | null;
+}
+
+/** What data name of other data. */
+export interface References {
+  /** What of it is not here. `held` as for companions. */
+  dangling(held: () => AsyncIterable<HeldItem>): AsyncIterable<Dangling>;
+  /** The items at these paths, with all that belongs to each; those that the archive has not are left out. */
+  items(paths: ReadonlySet<string>, context: SourceContext): AsyncIterable<Item>;
 }
 
 /** What using the data owes. */
@@ -300,8 +340,13 @@ export interface Source {
   /** Files that other tools left. */
   readonly foreign?: ForeignFiles;
 
-  /** Files kept beside the data. `held` can be read any number of times, sorted by item id. */
-  companions?(held: () => AsyncIterable<HeldItem>): AsyncIterable<Companion>;
+  /**
+   * Files kept beside the data. `held` can be read any number of times, sorted by item id. `extras`: what was asked for
+   * of `Capabilities.extras`.
+   */
+  companions?(held: () => AsyncIterable<HeldItem>, extras: ReadonlySet<Extra>): AsyncIterable<Companion>;
+
+  readonly references?: References;
 
   cite(labels: Row): Citation | null;
 

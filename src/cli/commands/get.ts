@@ -32,6 +32,8 @@ interface Flags extends TableFlags, CacheFlags {
   readonly replace?: boolean;
   readonly skipBad?: boolean;
   readonly prune?: boolean;
+  readonly withIntended?: boolean;
+  readonly bidsignore?: boolean;
   readonly detach?: boolean;
   readonly detached?: boolean;
   readonly notify?: string;
@@ -65,6 +67,16 @@ const FLAGS: readonly Flag[] = [
   },
   { flags: "--skip-bad", help: "go on when a line of a selection can't be read", group: WHAT },
   { flags: "--prune", help: "move files that no selection knows to .gantry/quarantine", group: WHAT },
+  {
+    flags: "--with-intended",
+    help: "fetch the images that field maps here are for (BIDS IntendedFor), too",
+    group: WHAT,
+  },
+  {
+    flags: "--bidsignore",
+    help: "keep a .bidsignore for what the archive itself has against BIDS",
+    group: WHAT,
+  },
   { flags: "--jobs <n>", help: "how many items at once", parse: parseJobs, group: HOW },
   { flags: "--bandwidth <rate>", help: "at most so fast, with its unit: 100Mbps, 12MB/s", group: HOW },
   { flags: "--retries <n>", help: "how often to try again", parse: wholeNumber("--retries", 0), group: HOW },
@@ -168,6 +180,8 @@ export const command = defineCommand<Flags>({
             replace: flags.replace === true,
             skipBad: flags.skipBad === true,
             prune: flags.prune === true,
+            withReferences: flags.withIntended === true,
+            ...(flags.bidsignore === true ? { extras: ["bidsignore"] } : {}),
             detached: flags.detached === true,
           });
           for await (const event of run) {

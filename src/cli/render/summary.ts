@@ -29,6 +29,8 @@ export function createTale(): Tale {
   const failures = new Map<string, { count: number; listed: Failure[] }>();
   const nouns = new Set<string>();
   let listed = 0;
+  let dangling = 0;
+  const listedDangling: Extract<RunEvent, { type: "reference-missing" }>[] = [];
   return {
     event(event) {
       if (event.type === "item-adopted") {
@@ -45,6 +47,9 @@ export function createTale(): Tale {
         if (event.disputed !== null && disputed.length < LISTED) {
           disputed.push({ address: event.address, why: event.disputed });
         }
+      } else if (event.type === "reference-missing") {
+        dangling++;
+        if (listedDangling.length < LISTED) listedDangling.push(event);
       } else if (event.type === "item-failed") {
         nouns.add(`${event.item.split(":", 1)[0]}:`);
         const group = failures.get(event.code) ?? { count: 0, listed: [] };
@@ -115,6 +120,13 @@ export function createTale(): Tale {
       }
       if (failed > 0) {
         lines.push(`Failed: ${counted(failed, noun)}.`, ...failureLines(failures, failed, "are in the log"));
+      }
+      if (dangling > 0) {
+        lines.push(`Named by files here (IntendedFor), but not here: ${counted(dangling, "file")}.`);
+        for (const { path, names } of listedDangling) lines.push(`  ${shown(names)}, by ${shown(path)}`);
+        if (dangling > listedDangling.length)
+          lines.push(`  and ${grouped(dangling - listedDangling.length)} more`);
+        lines.push(`  To fetch what the archive has of them: gantry get -o ${dir} --with-intended`);
       }
       if (error !== null) {
         lines.push(

@@ -7,16 +7,22 @@ import { NO_FILTERS, type Query, type WordFilter } from "../../model/query.ts";
 import { formatAddress } from "../../model/selection.ts";
 import type {
   Capabilities,
+  Companion,
   Delivery,
   Entry,
+  Extra,
   FetchOptions,
+  HeldItem,
   ListOptions,
+  References,
   Source,
   SourceContext,
   SourceOptions,
 } from "../source.ts";
 import { baseOf, LorisApi } from "./api.ts";
+import { bidsCompanions } from "./bids-companions.ts";
 import { checkedBody } from "./format-check.ts";
+import { danglingIntended, withSideFiles } from "./intended-for.ts";
 import { COLUMNS, FAMILIES, isOfFamily, LAYOUTS, linkOf, type Place, rowItems, unknownItem } from "./map.ts";
 import { LorisTokens } from "./token.ts";
 
@@ -32,6 +38,7 @@ const CAPABILITIES: Capabilities = {
     modality: "LorisScanType",
   },
   sharedItems: true,
+  whole: "Image",
   columns: COLUMNS,
   summaryColumns: COLUMNS,
   dates: null,
@@ -40,6 +47,7 @@ const CAPABILITIES: Capabilities = {
   // Only kept with the file: the archive gives none to compare with.
   digest: "md5",
   digestless: true,
+  extras: ["bidsignore"],
   batchItems: 1,
 };
 
@@ -197,6 +205,16 @@ class LorisSource implements Source {
       };
     }
   }
+
+  companions(held: () => AsyncIterable<HeldItem>, extras: ReadonlySet<Extra>): AsyncIterable<Companion> {
+    return bidsCompanions(held, extras);
+  }
+
+  readonly references: References = {
+    dangling: (held) => danglingIntended(held()),
+    items: (paths, context) =>
+      withSideFiles(paths, this.list({ path: ["bids"], filters: NO_FILTERS }, { complete: true }, context)),
+  };
 
   /** The terms are in the study's own README and description. */
   cite(): null {

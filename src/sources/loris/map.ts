@@ -23,6 +23,7 @@ export function* rowItems(place: Place, row: ManifestRow): Generator<Item> {
   const visit = textOf(row, "Visit");
   const image = "NiftiLink" in row || "Subfolder" in row;
   const subfolder = textOf(row, "Subfolder");
+  const main = textOf(row, "NiftiLink") ?? textOf(row, "JsonLink");
   for (const key of LINKS) {
     const link = textOf(row, key);
     if (link === null) continue;
@@ -52,6 +53,7 @@ export function* rowItems(place: Place, row: ManifestRow): Generator<Item> {
         ...(candidate === null ? {} : { Candidate: candidate }),
         ...(visit === null ? {} : { Visit: visit }),
         ...(type === null ? {} : { LorisScanType: type }),
+        ...(image && main !== null ? { Image: main.slice(main.lastIndexOf("/") + 1) } : {}),
         File: name,
         Path: tree.join("/"),
       },
@@ -88,10 +90,11 @@ function textOf(row: ManifestRow, key: string): string | null {
   return typeof value === "string" && value !== "" ? value : null;
 }
 
-/** The tree exactly as the server names it. */
+/** The tree exactly as the server names it; a session's table of its images is shown without what is not here. */
 const tree: Layout = ({ labels }) => {
   const parts = String(labels.Path ?? labels.File ?? "").split("/");
-  return { folder: parts.slice(0, -1), file: parts.at(-1) ?? "" };
+  const file = parts.at(-1) ?? "";
+  return { folder: parts.slice(0, -1), file, original: file.endsWith("_scans.tsv") };
 };
 
 const flat: Layout = ({ labels }: { readonly labels: Row }) => ({

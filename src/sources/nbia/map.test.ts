@@ -157,6 +157,9 @@ describe("companions", () => {
     bytes: 3000,
     facts: { SOPClassUID: "1.2.840.10008.5.1.4.1.1.2" },
     storedAt: "2026-01-01T00:00:00.000Z",
+    paths: [],
+    original: false,
+    read: async function* () {},
   });
   const files = async (...items: readonly HeldItem[]): Promise<Record<string, string>> => {
     async function* all(): AsyncGenerator<HeldItem> {
