@@ -15,6 +15,7 @@ import type { Redactor } from "./lib/redact.ts";
 import { nearMatches } from "./model/address.ts";
 import { SOURCE_KINDS } from "./sources/index.ts";
 import type { AccountKind, Source, SourceKind } from "./sources/source.ts";
+import type { Ascp } from "./transports/ascp/ascp.ts";
 import type { Http } from "./transports/http.ts";
 import type { ReplyCache } from "./transports/reply-cache.ts";
 
@@ -63,15 +64,20 @@ async function kindOf(config: ArchiveConfig): Promise<SourceKind> {
 export async function openSource(
   config: ArchiveConfig,
   environment: Environment,
-  parts: { readonly http: () => Http; readonly replies: ReplyCache | null; readonly redactor: Redactor },
+  parts: {
+    readonly http: () => Http;
+    readonly replies: ReplyCache | null;
+    readonly redactor: Redactor;
+    readonly ascp: Ascp;
+  },
   given?: Secrets,
 ): Promise<Source> {
-  const { http, replies, redactor } = parts;
+  const { http, replies, redactor, ascp } = parts;
   const kind = await kindOf(config);
   const secrets = given ?? readSecrets(config, environment);
   for (const secret of [secrets.password, secrets.token, secrets.apiKey]) if (secret) redactor.add(secret);
   const { name, url, settings } = config;
-  return kind.create({ archive: name, url, settings, http: http(), replies, redactor, secrets });
+  return kind.create({ archive: name, url, settings, http: http(), replies, redactor, ascp, secrets });
 }
 
 /** How users are known to an archive; null: it knows none. Throws `usage`. */

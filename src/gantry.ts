@@ -31,6 +31,8 @@ import { createFolderSink } from "./sinks/folder.ts";
 import type { Source, SourceContext } from "./sources/source.ts";
 import { readItems, saveSelection } from "./state/selections.ts";
 import { temporaryFolder } from "./state/state-folder.ts";
+import { createAscp } from "./transports/ascp/ascp.ts";
+import type { TransferSpec } from "./transports/ascp/transfer-spec.ts";
 import { createHttp, type Http } from "./transports/http.ts";
 import { openReplyCache } from "./transports/reply-cache.ts";
 import { VERSION } from "./version.ts";
@@ -48,6 +50,8 @@ export interface OpenOptions {
   /** A transfer that sends nothing for so long is tried again. Default 60,000. */
   readonly stallTimeoutMs?: number;
   readonly bandwidthBytesPerSecond?: number;
+  /** How transfers by ascp are made. */
+  readonly ascp?: AscpChoices;
   /** Items that are fetched at once. Default 4. */
   readonly jobs?: number;
   /**
@@ -61,6 +65,21 @@ export interface OpenOptions {
   readonly stdin?: () => AsyncIterable<Uint8Array>;
   /** Accounts to use instead of the configured ones, by archive. */
   readonly secrets?: Readonly<Record<string, Secrets>>;
+}
+
+/** What a user says of ascp; each goes before what Gantry would choose. */
+export interface AscpChoices {
+  /** The program. */
+  readonly program?: string;
+  /** A private key file. */
+  readonly key?: string;
+  /** How much is compared before a file is gone on with: 0 nothing, 1 size and time, 2 a sparse, 3 a full checksum. */
+  readonly resumeLevel?: 0 | 1 | 2 | 3;
+  readonly policy?: "fixed" | "high" | "fair" | "low";
+  /** Files that are encrypted at rest are decrypted, with the passphrase in `ASPERA_SCP_FILEPASS`. */
+  readonly decrypt?: boolean;
+  /** Further options of ascp, as they stand. */
+  readonly options?: readonly string[];
 }
 
 /** Rows as they come, with the names of their columns; each row has an `address` that can be pasted back. */
@@ -168,6 +187,20 @@ export async function open(options: OpenOptions = {}): Promise<Gantry> {
     });
     return http;
   };
+  const choices = options.ascp ?? {};
+  const ascp = createAscp({
+    environment,
+    redactor,
+    stallTimeoutMs: options.stallTimeoutMs ?? 60_000,
+    ...(options.bandwidthBytesPerSecond ? { bandwidthBytesPerSecond: options.bandwidthBytesPerSecond } : {}),
+    ...(choices.program === undefined ? {} : { program: choices.program }),
+    ...(choices.key === undefined ? {} : { key: choices.key }),
+    ...(choices.options === undefined ? {} : { extra: choices.options }),
+    settings: ascpSettings(choices),
+    onReceived: (bytes) => {
+      for (const listener of listeners) listener(bytes);
+    },
+  });
   const sources = new Map<string, Promise<Source>>();
   const source = (name: string): Promise<Source> => {
     const known = sources.get(name);
@@ -176,7 +209,7 @@ export async function open(options: OpenOptions = {}): Promise<Gantry> {
       openSource(
         name === LINKS.name ? LINKS : findArchive(name, archives),
         environment,
-        { http: openHttp, replies, redactor },
+        { http: openHttp, replies, redactor, ascp },
         options.secrets?.[name],
       );
     const opened = open();
@@ -437,6 +470,17 @@ class OpenGantry implements Gantry {
       warn: options.warn ?? ((sentence) => this.#context.log("warn", sentence)),
     };
   }
+}
+
+/** What a user chose, in the words of a transfer specification. */
+function ascpSettings({ resumeLevel, policy, decrypt }: AscpChoices): Partial<TransferSpec> {
+  return {
+    ...(resumeLevel === undefined
+      ? {}
+      : { resume_policy: ["none", "attrs", "sparse_csum", "full_csum"][resumeLevel] as string }),
+    ...(policy === undefined ? {} : { rate_policy: policy }),
+    ...(decrypt ? { content_protection: "decrypt" } : {}),
+  };
 }
 
 /**

@@ -30,7 +30,7 @@ export interface TransferOptions {
   readonly context: SourceContext;
   readonly emit: (event: RunEvent) => Promise<void>;
   readonly warn: (sentence: string) => void;
-  /** Bytes of data files written, failed tries included (negative when a try's bytes are thrown away). */
+  /** Bytes that came or were written, failed tries included (negative when a try's bytes are thrown away). */
   readonly onWritten: (bytes: number) => void;
 }
 
@@ -221,11 +221,11 @@ class BatchTransfer {
     };
     for (const each of this.#open.values())
       if (await judge(each, () => each.adopt(source, attempt))) waiting.delete(each.item.id);
-    const { context, scratch } = this.#options;
+    const { context, scratch, onWritten } = this.#options;
     try {
       const items = [...waiting.values()].map(({ item }) => item);
       if (items.length === 0) return;
-      for await (const delivery of source.fetch(items, { attempt, scratch }, context)) {
+      for await (const delivery of source.fetch(items, { attempt, scratch, onArrived: onWritten }, context)) {
         const each = waiting.get(delivery.item.id);
         if (!each) throw new Error(`${source.kind} delivered ${delivery.item.id}, which nobody waits for`);
         waiting.delete(each.item.id);

@@ -13,6 +13,7 @@ import type { RetryLoop } from "../lib/retry.ts";
 import type { Finding } from "../model/finding.ts";
 import type { Item, Row, Value } from "../model/item.ts";
 import type { FilterName, Query } from "../model/query.ts";
+import type { Ascp } from "../transports/ascp/ascp.ts";
 import type { Http } from "../transports/http.ts";
 import type { ReplyCache } from "../transports/reply-cache.ts";
 
@@ -255,6 +256,49 @@ export interface FetchOptions {
    * too, so files are named after the item. Survives the process, until a run of the target folder ends without failure.
    */
   readonly scratch: string;
+  /**
+   * Told of bytes that have come and lie in scratch, so that they count as progress; of as many, negative, when they are
+   * handed over as a body or given up.
+   */
+  readonly onArrived?: (bytes: number) => void;
+}
+
+/** Files that go to an archive. */
+export interface Upload {
+  /** Decoded segments of the place they go to, below the archive's root. */
+  readonly path: readonly string[];
+  readonly files: readonly UploadFile[];
+  /** For what ascp or the source has to write down; exists, private, removed after the upload. */
+  readonly scratch: string;
+  /** What people are told, where the archive has a place for it. */
+  readonly title: string | null;
+  readonly note: string | null;
+  readonly recipients: readonly string[];
+  /** True: encrypted at rest, with a passphrase that the source finds in the environment. */
+  readonly encrypt: boolean;
+  /** How often was tried before. */
+  readonly attempt: number;
+}
+
+export interface UploadFile {
+  /** Absolute. */
+  readonly from: string;
+  /** `/` between segments, relative to the place; the first segment is the name of what was given. */
+  readonly name: string;
+  readonly bytes: number;
+}
+
+export type UploadEvent =
+  /** Bytes that the archive has, of this upload. */
+  | { readonly type: "progress"; readonly bytes: number }
+  /** What the archive says of the whole, e.g. that it still puts it together; for people. */
+  | { readonly type: "state"; readonly sentence: string };
+
+/** What has become of an upload: where it is, for people and to be pasted back where that is possible. */
+export interface Uploaded {
+  readonly address: string;
+  /** What the archive or the transfer vouches for, e.g. `ascp`, `size`. */
+  readonly proof: readonly string[];
 }
 
 export interface Source {
@@ -337,6 +381,12 @@ export interface Source {
    */
   witness?(item: Item, arrived: readonly Arrived[], context: SourceContext): Promise<boolean>;
 
+  /**
+   * Sends files; ends when the archive has all of them, and says so. Absent: nothing can be sent there. The same call
+   * again goes on with what has come. Throws what a fetch may throw.
+   */
+  upload?(upload: Upload, context: SourceContext): AsyncGenerator<UploadEvent, Uploaded>;
+
   /** Files that other tools left. */
   readonly foreign?: ForeignFiles;
 
@@ -370,6 +420,8 @@ export interface SourceOptions {
   /** For replies about items, never for their bytes; null: nothing is kept. */
   readonly replies?: ReplyCache | null;
   readonly redactor: Redactor;
+  /** For transfers by ascp; absent where none can be made. */
+  readonly ascp?: Ascp;
   /** From the credential store or the environment; every value is known to the redactor. */
   readonly secrets: {
     readonly user?: string;

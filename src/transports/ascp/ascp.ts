@@ -72,6 +72,13 @@ export type AscpEvent =
 export interface Ascp {
   /** Which program it is. Throws `usage` when there is none. */
   find(): Promise<FoundAscp>;
+  /** Whether files that are encrypted at rest come out clear. */
+  readonly decrypts: boolean;
+  /**
+   * Throws `access-login` when nothing is there that could open a server to a user of its own (password or key), or a
+   * passphrase is missing: ascp would ask for it.
+   */
+  checkLogin(site: { readonly host: string; readonly user: string }): void;
   /**
    * Runs a transfer to its end; stops it when the reader leaves or the signal is aborted. A specification with a token
    * gets a key of an installed product, where it brings no login of its own. With several sessions files are told at
@@ -95,11 +102,15 @@ export function createAscp(options: AscpOptions): Ascp {
     });
     return found;
   };
+  const decrypts =
+    options.settings?.content_protection === "decrypt" || Boolean(options.environment.ASPERA_SCP_FILEPASS);
   return {
     find,
+    decrypts,
+    checkLogin: ({ host, user }) => checkLogin(host, user, options),
     async *transfer(job, context) {
       const { path } = await find();
-      const spec = limited({ ...job.spec, ...options.settings }, shares);
+      const spec = limited(withChoices(job.spec, options.settings, decrypts), shares);
       const environment = userEnvironment(options.environment, spec);
       for (const secret of secretsOf(spec, environment)) options.redactor.add(secret);
       const call = buildAscpCall(spec);
@@ -111,6 +122,35 @@ export function createAscp(options: AscpOptions): Ascp {
       }).run();
     },
   };
+}
+
+/** What the user chose goes before what the specification says; a passphrase that is there is used. */
+function withChoices(
+  spec: TransferSpec,
+  settings: Partial<TransferSpec> = {},
+  decrypts: boolean,
+): TransferSpec {
+  const { content_protection: _, ...others } = settings;
+  const clear = decrypts && spec.direction === "receive" ? { content_protection: "decrypt" } : {};
+  return { ...spec, ...others, ...clear };
+}
+
+function checkLogin(host: string, user: string, { environment, key, settings }: AscpOptions): void {
+  const { ASPERA_SCP_PASS, ASPERA_SCP_KEY, ASPERA_SCP_TOKEN, ASPERA_SCP_FILEPASS } = environment;
+  if (!key && !ASPERA_SCP_PASS && !ASPERA_SCP_KEY && !ASPERA_SCP_TOKEN) {
+    throw new RunError(
+      "access-login",
+      `there is neither a password nor a key for the user ${user} of ${host}`,
+      {
+        hint: "put the password into the variable ASPERA_SCP_PASS, or name a private key file with --key",
+      },
+    );
+  }
+  if (settings?.content_protection !== undefined && !ASPERA_SCP_FILEPASS) {
+    throw new RunError("access-login", `there is no passphrase for the encrypted files of ${host}`, {
+      hint: "put it into the variable ASPERA_SCP_FILEPASS; it is another one than the password of the account",
+    });
+  }
 }
 
 /** The key file to offer. Throws `access-login` before ascp would ask. */
