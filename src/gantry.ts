@@ -27,7 +27,7 @@ import {
 import { listOffers } from "./pipeline/offers.ts";
 import { checkField, levelTotals, tagRows, valuesOf } from "./pipeline/questions.ts";
 import { resolveQueries } from "./pipeline/select.ts";
-import { createFolderSink } from "./sinks/folder.ts";
+import { openStore } from "./sinks/index.ts";
 import type { Source, SourceContext } from "./sources/source.ts";
 import { readItems, saveSelection } from "./state/selections.ts";
 import { temporaryFolder } from "./state/state-folder.ts";
@@ -222,7 +222,7 @@ export async function open(options: OpenOptions = {}): Promise<Gantry> {
     context,
     retry,
     source,
-    sink: createFolderSink,
+    store: openStore,
     archives: {
       knows: (name) => archives.has(name) || name === LINKS.name,
       ofServer: (server) => archiveOfServer(server, archives),
@@ -374,7 +374,11 @@ class OpenGantry implements Gantry {
   }
 
   drop(words: readonly string[], options: DropOptions): Promise<DropSummary> {
-    return drop(words, options, { context: this.#run.context, source: this.#run.source });
+    return drop(words, options, {
+      context: this.#run.context,
+      source: this.#run.source,
+      store: this.#run.store,
+    });
   }
 
   account(archive: string): Account | null {

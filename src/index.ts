@@ -9,6 +9,7 @@ import type { Gantry } from "./gantry.ts";
 import { type Context, type Log, systemClock } from "./lib/context.ts";
 import type { GetOptions, Run } from "./pipeline/get.ts";
 import { type VerifyRun, verify as verifyFolder } from "./pipeline/verify.ts";
+import { openStore } from "./sinks/index.ts";
 
 export { type AccountOptions, diagnose, type LoggedIn, logIn, logOut, readAccountKind } from "./access.ts";
 export type { Account, Secrets } from "./accounts/secrets.ts";
@@ -58,6 +59,7 @@ export function verify(
   };
   return verifyFolder(dir, {
     context,
+    store: openStore,
     ...(options.strict === undefined ? {} : { strict: options.strict }),
     ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
   });

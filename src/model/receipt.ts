@@ -16,12 +16,41 @@ export const RECEIPTS_KIND = "gantry-receipts";
 export const RECEIPTS_VERSION = 1;
 
 export interface StoredFile {
-  /** Relative to the target folder, `/` between segments. */
+  /** Relative to the target folder, `/` between segments; of a packed file its name in the archive. */
   readonly path: string;
   readonly bytes: number;
   readonly digest: Digest;
   /** Milliseconds since the epoch, whole. */
   readonly mtimeMs: number;
+  /** Set when the file is no loose one, but a member of an archive file. */
+  readonly packed?: Packed;
+}
+
+/** Where a member is in an archive file (docs/formats/archive.md). */
+export interface Packed {
+  /** Name of the archive file in the target folder. */
+  readonly archive: string;
+  /** Bytes of the archive file that can be unpacked without the rest, and that hold members of one item only. */
+  readonly offset: number;
+  readonly length: number;
+  /** Where the member's header begins in what they unpack to. */
+  readonly at: number;
+}
+
+/** What an archive file's index is called: it lies beside it. */
+export const indexPath = (archive: string): string => `${archive}.index.jsonl`;
+
+/** The files in the target folder that stored files are, or lie in; with repetitions. */
+export function* diskPaths(files: readonly StoredFile[]): Generator<string> {
+  let before: string | null = null;
+  for (const { path, packed } of files) {
+    if (packed === undefined) yield path;
+    else if (packed.archive !== before) {
+      yield packed.archive;
+      yield indexPath(packed.archive);
+      before = packed.archive;
+    }
+  }
 }
 
 export type ReceiptType = "stored" | "moved" | "damaged" | "removed";

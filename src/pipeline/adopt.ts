@@ -16,13 +16,14 @@ import { mapOrdered } from "../lib/concurrent.ts";
 import { createHasher, type Digest, hashFile } from "../lib/digest.ts";
 import { syncFolder } from "../lib/durable-file.ts";
 import { compareKeys } from "../lib/external-sort.ts";
+import { readFileHead, readFileStream } from "../lib/read-file.ts";
 import type { Row } from "../model/item.ts";
 import { filePath, type Place } from "../model/place.ts";
 import type { StoredFile } from "../model/receipt.ts";
 import { foldPath, readSafePath, safeSegment } from "../model/safe-path.ts";
 import type { ItemWriter, Sink, Written } from "../sinks/sink.ts";
 import type { Arrived, Delivery, ForeignFiles, Source, SourceContext } from "../sources/source.ts";
-import { type Found, readFileHead, readFileStream } from "./foreign.ts";
+import type { Found } from "./foreign.ts";
 import type { Task } from "./plan.ts";
 import { type Proof, prove } from "./prove.ts";
 

@@ -14,8 +14,9 @@ import { onDisk } from "../lib/durable-file.ts";
 import { compareKeys, ExternalSort, groupSorted, mergeSorted } from "../lib/external-sort.ts";
 import type { Item } from "../model/item.ts";
 import type { Filters } from "../model/query.ts";
-import { buildRemoved, type ItemState, type Receipt } from "../model/receipt.ts";
+import { buildRemoved, diskPaths, type ItemState, type Receipt } from "../model/receipt.ts";
 import { lineItemId, parseItem } from "../model/selection.ts";
+import type { OpenStore } from "../sinks/sink.ts";
 import type { ForeignFiles, Source } from "../sources/source.ts";
 import {
   type Branch,
@@ -27,7 +28,7 @@ import {
   writeDrop,
 } from "../state/dropped.ts";
 import { ReceiptWriter, readItemHistories } from "../state/receipts.ts";
-import { beginRun, newRunId, type RunHandle } from "../state/runs.ts";
+import { beginRun, newRunId, type RunHandle, readLiveRuns } from "../state/runs.ts";
 import { proveSelections, readItemLines, readSelections } from "../state/selections.ts";
 import { openStateFolder, type StateFolder, temporaryFolder } from "../state/state-folder.ts";
 import { openUnfinished } from "../state/unfinished.ts";
@@ -35,7 +36,7 @@ import { Deleter } from "./deleter.ts";
 import { DropSelector } from "./drop-selector.ts";
 import type { Tally } from "./events.ts";
 import { lookAt } from "./foreign.ts";
-import { readCompanions, writeDerived } from "./held.ts";
+import { readCompanions, readStates, writeDerived } from "./held.ts";
 import { walkFiles } from "./strays.ts";
 
 /** Three sorts are held at once (paths, digests, receipts), and receipts are read several times: less for each of them. */
@@ -74,6 +75,7 @@ export interface DropSummary extends DropFound {
 export interface DropEnvironment {
   readonly context: Context;
   readonly source: (archive: string) => Promise<Source>;
+  readonly store: OpenStore;
 }
 
 /** Throws `folder-unknown`, `folder-busy`, `no-match`, `usage`, `unsupported-filter`, `disk-…`. */
@@ -270,9 +272,18 @@ export async function finishDrops(state: StateFolder, options: FinishOptions): P
   await onDisk({ operation: "delete", path: resumable }, () =>
     rm(resumable, { recursive: true, force: true }),
   );
+  const store = await options.store(state);
+  const live = await readLiveRuns(state);
+  await store.settle({
+    run: options.run,
+    states: () => readStates(state, options.temporary),
+    isLive: (run) => live.has(run),
+    publish: false,
+    temporary: options.temporary,
+  });
   const deleted = await deletePending(state, options);
   const { source, temporary } = options;
-  await writeDerived({ state, temporary, source, removeOld: true });
+  await writeDerived({ state, store, temporary, source, removeOld: true });
   await settleDrops(state);
   return deleted;
 }
@@ -356,7 +367,7 @@ async function deletePending(
     for (const path of await readCompanions(state)) await mark(path, "k");
     for await (const { state: found } of histories(state, temporary)) {
       if (found.current.type === "removed") continue;
-      for (const { path } of found.current.files) await mark(path, "k");
+      for (const path of diskPaths(found.current.files)) await mark(path, "k");
     }
     for await (const path of walkFiles(state.dir)) await mark(path, "d");
     if (await lstat(quarantine).catch(() => null)) {

@@ -2,13 +2,13 @@
  * Files of other tools that belong to new items: every stray tells by its head what it is of, and the answers are
  * joined with the items, as merges of sorted streams. Nothing is hashed, moved or asked of an archive here.
  */
-import { constants } from "node:fs";
-import { lstat, open } from "node:fs/promises";
+import { lstat } from "node:fs/promises";
 import { join, posix } from "node:path";
 import { RunError } from "../errors.ts";
 import { mapOrdered } from "../lib/concurrent.ts";
 import { onDisk } from "../lib/durable-file.ts";
 import { compareKeys, ExternalSort, groupSorted } from "../lib/external-sort.ts";
+import { readFileHead, readFileStream } from "../lib/read-file.ts";
 import type { Claim, ForeignFiles } from "../sources/source.ts";
 
 /** A file that another tool left and that says it is of an item. Not proved yet. */
@@ -189,39 +189,4 @@ export async function lookAt(
     }
   }
   return { path, bytes: facts.size, claims };
-}
-
-// Windows has neither flag. Without O_NONBLOCK a named pipe would hold us until somebody writes to it.
-const optional: { O_NOFOLLOW?: number; O_NONBLOCK?: number } = constants;
-const READ_FLAGS = constants.O_RDONLY | (optional.O_NOFOLLOW ?? 0) | (optional.O_NONBLOCK ?? 0);
-
-/** The first bytes of a file, links not followed. Throws `disk-…`. */
-export async function readFileHead(path: string, bytes: number): Promise<Uint8Array> {
-  return onDisk({ operation: "read", path }, async () => {
-    const file = await open(path, READ_FLAGS);
-    try {
-      const buffer = Buffer.alloc(bytes);
-      const { bytesRead } = await file.read(buffer, 0, bytes, 0);
-      return buffer.subarray(0, bytesRead);
-    } finally {
-      await file.close();
-    }
-  });
-}
-
-/** All bytes of a file, links not followed. Throws `disk-…`. */
-export async function* readFileStream(path: string): AsyncGenerator<Uint8Array> {
-  const file = await onDisk({ operation: "read", path }, () => open(path, READ_FLAGS));
-  try {
-    for (;;) {
-      const buffer = Buffer.allocUnsafeSlow(256 * 1024);
-      const { bytesRead } = await onDisk({ operation: "read", path }, () =>
-        file.read(buffer, 0, buffer.length, null),
-      );
-      if (bytesRead === 0) return;
-      yield buffer.subarray(0, bytesRead);
-    }
-  } finally {
-    await file.close();
-  }
 }

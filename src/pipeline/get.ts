@@ -4,7 +4,7 @@
  */
 import { stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { RunError } from "../errors.ts";
 import type { Context } from "../lib/context.ts";
 import { toDiskError } from "../lib/durable-file.ts";
@@ -12,14 +12,15 @@ import { RetryLoop, type RetryPolicy } from "../lib/retry.ts";
 import type { Item } from "../model/item.ts";
 import { type Filters, filterNames } from "../model/query.ts";
 import type { ItemState } from "../model/receipt.ts";
+import { safeSegment } from "../model/safe-path.ts";
 import { describeRequest, requestKey } from "../model/selection.ts";
 import type { Archives } from "../selections/found.ts";
-import type { CreateSink } from "../sinks/sink.ts";
+import type { OpenStore, Store } from "../sinks/sink.ts";
 import type { Extra, ForeignFiles, Layout, Source, SourceContext } from "../sources/source.ts";
 import { type Asking, readAskedAddresses, readAsking, removeAsking, writeAsking } from "../state/asking.ts";
 import { hasDrops, hasPendingDrops, readDropRules } from "../state/dropped.ts";
 import { ReceiptWriter, readItemStates } from "../state/receipts.ts";
-import { beginRun, newRunId, type RunHandle } from "../state/runs.ts";
+import { beginRun, newRunId, type RunHandle, readLiveRuns } from "../state/runs.ts";
 import {
   currentSelections,
   proveSelections,
@@ -33,6 +34,7 @@ import {
 import {
   beginStateFolder,
   checkFacts,
+  type FolderFacts,
   openStateFolder,
   readFreeSpace,
   type StateFolder,
@@ -58,6 +60,12 @@ export interface GetOptions {
   readonly filters: Filters;
   /** A layout's name or a template; default: the folder's, else the source's. */
   readonly layout?: string;
+  /** Archive files of this form instead of loose files: `tar.zst`, `tar.xz` or `tar`; fixed by a folder's first get. */
+  readonly pack?: string;
+  /** Begins another archive file when one has grown so large; absent: one takes everything. */
+  readonly shardBytes?: number;
+  /** What archive files are called, instead of what was asked for. */
+  readonly archiveName?: string;
   readonly jobs?: number;
   readonly dryRun?: boolean;
   readonly scratch?: string;
@@ -77,7 +85,7 @@ export interface RunEnvironment {
   readonly context: Context;
   readonly retry: RetryPolicy;
   readonly source: (archive: string) => Promise<Source>;
-  readonly sink: CreateSink;
+  readonly store: OpenStore;
   readonly archives: Archives;
   readonly fetchSelection: AskContext["fetchSelection"];
   readonly stdin: () => AsyncIterable<Uint8Array>;
@@ -118,6 +126,8 @@ class GetRun {
   readonly #temporary = temporaryFolder(() => this.#unfinished?.partial ?? tmpdir());
   #unfinished: Unfinished | null = null;
   #handle: RunHandle | null = null;
+  /** Null: nothing is stored in the folder yet, and nothing will be (a dry run). */
+  #store: Store | null = null;
   /** Of the archives that the plan is for. */
   #foreign: readonly ForeignFiles[] = [];
   #sources: readonly Source[] = [];
@@ -177,6 +187,7 @@ class GetRun {
     if (typed && selections.every((selection) => selection.header.items === 0)) {
       throw new RunError("no-match", "nothing in the archive matches");
     }
+    this.#store = state ? await this.#environment.store(state) : null;
     const plan = await this.#plan(state, layout, selections, null);
     this.#report.here = { ...plan.here };
     if (this.#options.withReferences)
@@ -190,8 +201,12 @@ class GetRun {
     // Names are resolved before the folder is touched: a misspelt word leaves nothing behind.
     const typed = await this.#readTyped();
     const layout = await this.#layoutName(typed, existing);
-    const wanted = this.#options.layout === undefined ? {} : { layout };
-    const state = await beginStateFolder(this.#dir, wanted, { layout, sink: "folder" });
+    const state = await beginStateFolder(this.#dir, this.#wantedFacts(), {
+      layout,
+      sink: "folder",
+      ...(this.#options.pack === undefined ? {} : { archive: this.#archiveName(typed) }),
+    });
+    this.#store = await this.#environment.store(state);
     const handle = await beginRun(state, {
       run: this.#report.run,
       clock: this.#context.clock,
@@ -202,6 +217,7 @@ class GetRun {
     this.#handle = handle;
     handle.stopSignal.addEventListener("abort", () => this.#stopping.abort(handle.stopSignal.reason));
     this.#unfinished = await openUnfinished(state, this.#report.run, this.#options.scratch);
+    if (await this.#store.isUnsettled()) await this.#settle(state, this.#store, { publish: false });
     await this.#finishDrops(state, this.#unfinished);
     const receipts = new ReceiptWriter(state, this.#report.run);
     let whole = false;
@@ -252,6 +268,9 @@ class GetRun {
     }
     handle.update({ state: "finishing" });
     await this.#tellReferences(state);
+    const store = this.#store as Store;
+    if (this.#report.changedFiles || (await store.isUnsettled()))
+      await this.#settle(state, store, { publish: true });
     const temporary = this.#temporary.folder;
     const quarantine = state.path("quarantine", this.#report.run);
     if (this.#options.prune) {
@@ -276,7 +295,7 @@ class GetRun {
           why: "another tool wrote it, and ours goes there",
         });
       };
-      await writeDerived({ state, temporary, source: this.#environment.source, setAside });
+      await writeDerived({ state, store, temporary, source: this.#environment.source, setAside });
     }
   }
 
@@ -304,7 +323,8 @@ class GetRun {
 
   async *#heldOf(state: StateFolder, archive: string) {
     const temporary = this.#temporary.folder;
-    for await (const held of readHeld({ state, temporary, source: this.#environment.source }))
+    const store = this.#store as Store;
+    for await (const held of readHeld({ state, store, temporary, source: this.#environment.source }))
       if (held.item.archive === archive) yield held;
   }
 
@@ -353,11 +373,11 @@ class GetRun {
   }
 
   async #finishDrops(state: StateFolder, { resumable }: Unfinished): Promise<void> {
-    const { source } = this.#environment;
+    const { source, store } = this.#environment;
     const { run } = this.#report;
     try {
       const temporary = this.#temporary.folder;
-      await finishDrops(state, { context: this.#context, source, run, temporary, resumable });
+      await finishDrops(state, { context: this.#context, source, store, run, temporary, resumable });
     } catch (error) {
       if (this.#context.signal.aborted || !(error instanceof RunError)) throw error;
       this.#report.warn(`what was dropped is not all deleted: ${error.message}; ${error.hint}`);
@@ -412,8 +432,33 @@ class GetRun {
         hint: "name what to get, for example: gantry get tcia:COLLECTION -o DIR",
       });
     }
-    if (state && this.#options.layout !== undefined) checkFacts(state, { layout: this.#options.layout });
+    if (state) checkFacts(state, this.#wantedFacts());
     return state;
+  }
+
+  #wantedFacts(): Partial<FolderFacts> {
+    const { layout, pack } = this.#options;
+    return { ...(layout === undefined ? {} : { layout }), ...(pack === undefined ? {} : { sink: pack }) };
+  }
+
+  /** What is packed is called as what was asked for: the collection, the selection's file; else as the folder. */
+  #archiveName(typed: Ask | null): string {
+    const request = typed?.request;
+    const [first] = request?.kind === "paths" ? request.paths : [];
+    const asked = request?.kind === "list" ? request.name.replace(/\.[a-z0-9]+$/iu, "") : first?.[0];
+    const name = this.#options.archiveName ?? asked ?? "";
+    return safeSegment(name === "" || name === "-" ? basename(this.#dir) : name);
+  }
+
+  async #settle(state: StateFolder, store: Store, { publish }: { readonly publish: boolean }): Promise<void> {
+    const live = await readLiveRuns(state);
+    await store.settle({
+      run: this.#report.run,
+      states: this.#states(state),
+      isLive: (run) => live.has(run),
+      publish,
+      temporary: this.#temporary.folder,
+    });
   }
 
   async #readTyped(): Promise<Ask | null> {
@@ -550,15 +595,21 @@ class GetRun {
     }
     this.#sources = [...sources.values()].map(({ source }) => source);
     this.#checkWishes(this.#sources);
-    this.#foreign = foreignOf(this.#sources);
+    const loose = this.#store === null ? this.#options.pack === undefined : this.#store.loose;
+    // What other tools left are loose files.
+    this.#foreign = loose ? foreignOf(this.#sources) : [];
     const of = (item: Item) => sources.get(item.archive) as { source: Source; layout: Layout };
     const rules = state ? await readDropRules(state) : null;
     const plan = await buildPlan({
       dir: this.#dir,
+      store: this.#store,
       expected,
       states: this.#states(state),
       known,
-      layout: (item) => of(item).layout(item),
+      // What is made from an original is shown in its place; an archive file holds the data as they came.
+      layout: loose
+        ? (item) => of(item).layout(item)
+        : (item) => ({ ...of(item).layout(item), original: false }),
       foreign: this.#foreign,
       recheck: this.#options.recheck ?? false,
       isDropped:
@@ -611,11 +662,12 @@ class GetRun {
   async #transfer(plan: Plan, state: StateFolder, receipts: ReceiptWriter, handle: RunHandle): Promise<void> {
     if (plan.todo === 0) return;
     const { partial, scratch, resumable } = this.#unfinished as Unfinished;
-    const sink = this.#environment.sink({
-      dir: this.#dir,
+    const sink = (this.#store as Store).sink({
+      run: this.#report.run,
       partial: join(partial, "items"),
       scratch: scratch ? join(scratch, "items") : null,
       quarantine: state.path("quarantine", this.#report.run),
+      shardBytes: this.#options.shardBytes ?? null,
     });
     handle.update({ state: "transferring" });
     const total = { ...plan.fetch, items: plan.todo + this.#report.doneItems };

@@ -5,17 +5,18 @@ import { ensureFolder, type FileContent, writeFileDurably } from "../lib/durable
 import { ExternalSort } from "../lib/external-sort.ts";
 import { checkHeader, type ItemState } from "../model/receipt.ts";
 import { displayName, safePath, shownPath } from "../model/safe-path.ts";
+import type { Store } from "../sinks/sink.ts";
 import type { Citation, Extra, HeldItem, Source } from "../sources/source.ts";
 import { readItemStates } from "../state/receipts.ts";
 import { newestFirst, readExpected, readSelections } from "../state/selections.ts";
 import { readNames, type StateFolder } from "../state/state-folder.ts";
 import { Deleter } from "./deleter.ts";
-import { readFileStream } from "./foreign.ts";
 import { isStored } from "./plan.ts";
 import { joinStates } from "./planning.ts";
 
 export interface HeldOptions {
   readonly state: StateFolder;
+  readonly store: Store;
   readonly temporary: () => Promise<string>;
   readonly source: (archive: string) => Promise<Source>;
 }
@@ -25,7 +26,7 @@ export function readStates(state: StateFolder, temporary: () => Promise<string>)
 }
 
 /** Items that are stored, with the labels that the newest selection gave them, sorted by id. */
-export async function* readHeld({ state, temporary }: HeldOptions): AsyncGenerator<HeldItem> {
+export async function* readHeld({ state, store, temporary }: HeldOptions): AsyncGenerator<HeldItem> {
   const all = newestFirst(await readSelections(state));
   async function* items() {
     for await (const { item } of readExpected(all)) yield item;
@@ -43,7 +44,9 @@ export async function* readHeld({ state, temporary }: HeldOptions): AsyncGenerat
       storedAt: at,
       paths: files.map(({ path }, index) => shown[index] ?? path),
       original: shown.some((path) => path !== null),
-      read: () => readFileStream(join(state.dir, files[0]?.path ?? "")),
+      read: async function* () {
+        if (files[0]) yield* store.read(files[0]);
+      },
     };
   }
 }

@@ -14,14 +14,15 @@ import type { Item } from "../model/item.ts";
 import { markedPlace, type Place, placeKey } from "../model/place.ts";
 import {
   buildRemoved,
+  diskPaths,
   type ItemState,
   type Receipt,
   type ReceiptBody,
   type StoredFile,
 } from "../model/receipt.ts";
 import { originalPath, readSafePath, safePath, safeSegment } from "../model/safe-path.ts";
+import type { DiskCheck, Store } from "../sinks/sink.ts";
 import type { ForeignFiles, LayoutPlace } from "../sources/source.ts";
-import { checkFiles } from "./disk-check.ts";
 import type { Tally } from "./events.ts";
 import { type Found, findForeign } from "./foreign.ts";
 import { type Decision, decide, isStored, needsDisk, type Task } from "./plan.ts";
@@ -33,6 +34,8 @@ const CHECK_JOBS = 32;
 export interface PlanningOptions {
   /** Absolute path of the target folder. */
   readonly dir: string;
+  /** What the folder keeps its items in; null when receipts have nothing. */
+  readonly store: Store | null;
   /** Sorted by id. */
   readonly expected: () => AsyncIterable<Item>;
   /** Sorted by item id; asked for once, and once more when there are new items. */
@@ -163,7 +166,7 @@ export async function buildPlan(options: PlanningOptions): Promise<Plan> {
     if (!state) fresh += 1;
     await drafts.push(item.id, JSON.stringify(draft));
     for (const { file, state: what } of missing) {
-      if (what !== "missing") continue;
+      if (what !== "missing" || file.packed) continue;
       losses += 1;
       const line: Lost = { item: item.id, file };
       await lost.push(item.id, JSON.stringify(line));
@@ -220,20 +223,20 @@ export async function* joinStates(
 
 interface Judged extends Pair {
   readonly decision: Decision;
-  readonly bad: Awaited<ReturnType<typeof checkFiles>>["bad"];
+  readonly bad: DiskCheck["bad"];
   /** The files with their new mtimes, when they were only touched. */
-  readonly touched: Awaited<ReturnType<typeof checkFiles>>["files"] | null;
+  readonly touched: DiskCheck["files"] | null;
 }
 
 async function judge(
   { item, state }: Pair,
-  { dir, recheck, signal, isDropped }: PlanningOptions,
+  { store, recheck, signal, isDropped }: PlanningOptions,
 ): Promise<Judged> {
   if (isDropped?.(item))
     return { item, state, decision: { do: "skip", reason: "dropped" }, bad: [], touched: null };
-  if (!state || !needsDisk(item, state))
+  if (!state || !store || !needsDisk(item, state))
     return { item, state, decision: decide(item, state, "whole"), bad: [], touched: null };
-  const disk = await checkFiles(dir, state.current.files, recheck, signal);
+  const disk = await store.check(state.current.files, recheck, signal);
   const decision = decide(item, state, disk.bad.length === 0 ? "whole" : "missing");
   return { item, state, decision, bad: disk.bad, touched: disk.touched ? disk.files : null };
 }
@@ -293,7 +296,7 @@ export type Find = {
 async function* findLost(lost: ExternalSort, options: PlanningOptions): AsyncGenerator<Find> {
   async function* known(): AsyncGenerator<string> {
     yield* options.known();
-    for await (const state of options.states()) for (const file of state.current.files) yield file.path;
+    for await (const state of options.states()) yield* diskPaths(state.current.files);
   }
   async function* losses(): AsyncGenerator<Lost> {
     for await (const line of lost.sorted()) yield JSON.parse(line) as Lost;
@@ -344,7 +347,7 @@ async function addFound(
   }
   async function* known(): AsyncGenerator<string> {
     yield* options.known();
-    for await (const { current } of options.states()) for (const file of current.files) yield file.path;
+    for await (const { current } of options.states()) yield* diskPaths(current.files);
   }
   async function* fresh(): AsyncGenerator<string> {
     for await (const draft of readDrafts(planPath)) if (draft.place === null) yield draft.item.id;

@@ -9,6 +9,7 @@ import { RunError } from "../errors.ts";
 import { ensureFolder, onDisk, syncFolder } from "../lib/durable-file.ts";
 import { compareKeys, ExternalSort } from "../lib/external-sort.ts";
 import type { Item } from "../model/item.ts";
+import { diskPaths } from "../model/receipt.ts";
 import type { ForeignFiles } from "../sources/source.ts";
 import { readExpected, type SelectionFile } from "../state/selections.ts";
 import type { StateFolder } from "../state/state-folder.ts";
@@ -47,8 +48,7 @@ export async function pruneFolders(
   }
   async function* known(): AsyncGenerator<string> {
     yield* await readCompanions(state);
-    for await (const { current } of readStates(state, temporary))
-      for (const file of current.files) yield file.path;
+    for await (const { current } of readStates(state, temporary)) yield* diskPaths(current.files);
   }
   const folders = new ExternalSort({ folder: temporary, unique: true });
   const strays = new ExternalSort({ folder: temporary });

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { beginFolder, receipt, storeFile } from "../../test/support/state.ts";
 import { RunError } from "../errors.ts";
 import { systemClock } from "../lib/context.ts";
+import { openStore } from "../sinks/index.ts";
 import { readItemStates } from "../state/receipts.ts";
 import { readNames, type StateFolder } from "../state/state-folder.ts";
 import type { RunEvent } from "./events.ts";
@@ -22,7 +23,7 @@ describe("verify", () => {
   const prove = async (options: { strict?: boolean; signal?: AbortSignal; dir?: string } = {}) => {
     const { signal = new AbortController().signal, strict = false } = options;
     const context = { signal, clock: systemClock, random: Math.random, log: () => undefined };
-    const run = verify(options.dir ?? dir, { strict, context });
+    const run = verify(options.dir ?? dir, { strict, context, store: openStore });
     const events: RunEvent[] = [];
     for await (const event of run) events.push(event);
     return { summary: await run.result, events };

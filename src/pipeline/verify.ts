@@ -7,13 +7,13 @@ import { RunError } from "../errors.ts";
 import { mapOrdered } from "../lib/concurrent.ts";
 import type { Context } from "../lib/context.ts";
 import { compareKeys, ExternalSort } from "../lib/external-sort.ts";
-import type { ItemState, Receipt, ReceiptBody } from "../model/receipt.ts";
+import { diskPaths, type ItemState, type Receipt, type ReceiptBody } from "../model/receipt.ts";
+import type { OpenStore, Store } from "../sinks/sink.ts";
 import { hasPendingDrops } from "../state/dropped.ts";
 import { ReceiptWriter, readItemStates } from "../state/receipts.ts";
 import { newRunId } from "../state/runs.ts";
 import { openStateFolder, type StateFolder, temporaryFolder } from "../state/state-folder.ts";
 import { EventChannel } from "./channel.ts";
-import { checkFiles } from "./disk-check.ts";
 import type { RunEvent, VerifySummary } from "./events.ts";
 import { readCompanions } from "./held.ts";
 import { type Find, movedTo } from "./planning.ts";
@@ -25,6 +25,7 @@ export interface VerifyOptions {
   /** Items whose files are hashed at once. */
   readonly jobs?: number;
   readonly context: Context;
+  readonly store: OpenStore;
 }
 
 export interface VerifyRun extends AsyncIterable<RunEvent> {
@@ -59,7 +60,7 @@ class Counts {
 
 async function verifyFolder(
   dir: string,
-  { strict, jobs = 4, context }: VerifyOptions,
+  { strict, jobs = 4, context, store: openStore }: VerifyOptions,
   emit: (event: RunEvent) => Promise<void>,
 ): Promise<VerifySummary> {
   const started = context.clock.monotonicMs();
@@ -91,7 +92,8 @@ async function verifyFolder(
       });
     const receipts = new ReceiptWriter(state, run);
     try {
-      await new FolderProof(state, counts, temporary.folder, receipts, context, emit).run(jobs);
+      const store = await openStore(state);
+      await new FolderProof(state, store, counts, temporary.folder, receipts, context, emit).run(jobs);
     } finally {
       await receipts.close();
     }
@@ -107,6 +109,7 @@ async function verifyFolder(
 
 class FolderProof {
   readonly #state: StateFolder;
+  readonly #store: Store;
   readonly #counts: Counts;
   readonly #temporary: () => Promise<string>;
   readonly #receipts: ReceiptWriter;
@@ -117,6 +120,7 @@ class FolderProof {
 
   constructor(
     state: StateFolder,
+    store: Store,
     counts: Counts,
     temporary: () => Promise<string>,
     receipts: ReceiptWriter,
@@ -124,6 +128,7 @@ class FolderProof {
     emit: (event: RunEvent) => Promise<void>,
   ) {
     this.#state = state;
+    this.#store = store;
     this.#counts = counts;
     this.#temporary = temporary;
     this.#receipts = receipts;
@@ -137,12 +142,11 @@ class FolderProof {
     const folder = this.#temporary;
     const bad = new ExternalSort({ folder });
     const lost = new ExternalSort({ folder });
-    const { dir } = this.#state;
     const { signal } = this.#context;
     try {
       const checked = mapOrdered(this.#here(), jobs, async (found) => ({
         found,
-        disk: await checkFiles(dir, found.current.files, true, signal),
+        disk: await this.#store.check(found.current.files, true, signal),
       }));
       let sinceProgress = 0;
       for await (const { found, disk } of checked) {
@@ -155,7 +159,7 @@ class FolderProof {
           await bad.push(current.item, JSON.stringify({ current, heads: found.heads, bad: disk.bad }));
           for (const { file, state } of disk.bad) {
             const line: Lost = { item: current.item, file };
-            if (state === "missing") await lost.push(current.item, JSON.stringify(line));
+            if (state === "missing" && !file.packed) await lost.push(current.item, JSON.stringify(line));
           }
         } else if (current.type === "damaged") {
           // Somebody put the right bytes back.
@@ -285,7 +289,7 @@ class FolderProof {
 
   async *#known(): AsyncGenerator<string> {
     yield* await readCompanions(this.#state);
-    for await (const { current } of this.#here()) for (const file of current.files) yield file.path;
+    for await (const { current } of this.#here()) yield* diskPaths(current.files);
   }
 
   #now(): string {

@@ -11,11 +11,11 @@ import { RunError } from "../errors.ts";
 import { createHasher, type Digest, digestAlgorithm, hashFile } from "../lib/digest.ts";
 import { ensureFolder, makeFolder, onDisk, syncFolder, writeAll } from "../lib/durable-file.ts";
 import { compareKeys } from "../lib/external-sort.ts";
-import { readSopInstanceUid } from "../model/dicom.ts";
 import type { Item } from "../model/item.ts";
 import { filePath, type Place } from "../model/place.ts";
 import type { StoredFile } from "../model/receipt.ts";
-import { foldPath, markedPath, type SafePath } from "../model/safe-path.ts";
+import { foldPath, type SafePath } from "../model/safe-path.ts";
+import { assignPaths } from "./assign-paths.ts";
 import type { ItemWriter, Sink, SinkOptions, Written } from "./sink.ts";
 
 const HEAD_BYTES = 64 * 1024;
@@ -40,7 +40,12 @@ interface Pending {
   mtimeMs: number;
 }
 
-export function createFolderSink(options: SinkOptions): Sink {
+export interface FolderSinkOptions extends SinkOptions {
+  /** Absolute path of the target folder. */
+  readonly dir: string;
+}
+
+export function createFolderSink(options: FolderSinkOptions): Sink {
   let count = 0;
   return {
     begin: async (_item: Item, place: Place) => {
@@ -55,7 +60,7 @@ export function createFolderSink(options: SinkOptions): Sink {
 }
 
 class FolderWriter implements ItemWriter {
-  readonly #options: SinkOptions;
+  readonly #options: FolderSinkOptions;
   readonly #place: Place;
   readonly #folder: string;
   readonly #localFolder: string;
@@ -69,14 +74,14 @@ class FolderWriter implements ItemWriter {
   #unsyncedBytes = 0;
   #syncFailure: { readonly error: unknown } | null = null;
 
-  private constructor(options: SinkOptions, place: Place, name: string) {
+  private constructor(options: FolderSinkOptions, place: Place, name: string) {
     this.#options = options;
     this.#place = place;
     this.#folder = join(options.scratch ?? options.partial, name);
     this.#localFolder = join(options.partial, name);
   }
 
-  static async begin(options: SinkOptions, place: Place, name: string): Promise<FolderWriter> {
+  static async begin(options: FolderSinkOptions, place: Place, name: string): Promise<FolderWriter> {
     const writer = new FolderWriter(options, place, name);
     await makeFolder(writer.#folder);
     return writer;
@@ -164,7 +169,10 @@ class FolderWriter implements ItemWriter {
     if (this.#options.scratch) await this.#copyFromScratch();
     for (const [index, file] of this.#files.entries())
       this.#files[index] = { ...file, name: names.get(file.name) ?? file.name };
-    const paths = await this.#assignPaths();
+    const paths = await assignPaths(
+      this.#place,
+      this.#files.map(({ name, temp }) => ({ name, head: () => readHead(temp) })),
+    );
     const target =
       this.#place.folder === null ? this.#options.dir : join(this.#options.dir, this.#place.folder);
     await this.#refuseLinks(this.#place.folder);
@@ -198,33 +206,6 @@ class FolderWriter implements ItemWriter {
     if (this.#localFolder !== this.#folder) {
       await rm(this.#localFolder, { recursive: true, force: true }).catch(() => undefined);
     }
-  }
-
-  /**
-   * Final paths in the order of the files. Where two names may be one file on some file system, the first by
-   * SOP Instance UID (else by name) keeps it and the others are marked.
-   */
-  async #assignPaths(): Promise<SafePath[]> {
-    const paths = this.#files.map((file) => filePath(this.#place, file.name));
-    const groups = new Map<string, number[]>();
-    for (const [index, path] of paths.entries()) {
-      const key = foldPath(path);
-      groups.set(key, [...(groups.get(key) ?? []), index]);
-    }
-    for (const group of groups.values()) {
-      if (group.length === 1) continue;
-      const owners = await Promise.all(
-        group.map(async (index) => {
-          const file = this.#files[index] as Pending;
-          return { index, id: readSopInstanceUid(await readHead(file.temp)) ?? file.name, name: file.name };
-        }),
-      );
-      owners.sort((a, b) => compareKeys(a.id, b.id) || compareKeys(a.name, b.name));
-      for (const owner of owners.slice(1)) {
-        paths[owner.index] = markedPath(paths[owner.index] as SafePath, owner.id, true);
-      }
-    }
-    return paths;
   }
 
   /** A fresh item's folder appears by one rename. False when it can't: then files go one by one. */

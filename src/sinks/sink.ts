@@ -5,7 +5,8 @@
 import type { Digest } from "../lib/digest.ts";
 import type { Item } from "../model/item.ts";
 import type { Place } from "../model/place.ts";
-import type { StoredFile } from "../model/receipt.ts";
+import type { ItemState, StoredFile } from "../model/receipt.ts";
+import type { StateFolder } from "../state/state-folder.ts";
 
 export interface Written {
   readonly name: string;
@@ -48,15 +49,58 @@ export interface Sink {
 
 /** What any sink is made from. */
 export interface SinkOptions {
-  /** Absolute path of the target folder. */
-  readonly dir: string;
-  /** For unfinished data, on the same file system as `dir`; this run's own. */
+  /** Id of this run. */
+  readonly run: string;
+  /** For unfinished data, on the same file system as the target folder; this run's own. */
   readonly partial: string;
   /** For unfinished data elsewhere (`--scratch`); finished items are copied to `partial`, proved and renamed. */
   readonly scratch: string | null;
   /** Where files go that are in the way; this run's own. */
   readonly quarantine: string;
+  /** An archive file that has grown so large takes no further items; null: one takes them all. */
+  readonly shardBytes: number | null;
 }
 
-/** How the pipeline gets a sink without knowing which. */
-export type CreateSink = (options: SinkOptions) => Sink;
+/** What of an item's files is there. */
+export interface DiskCheck {
+  readonly bad: readonly { readonly file: StoredFile; readonly state: "changed" | "missing" }[];
+  /** Bytes are right, and other facts (times) differ. */
+  readonly touched: boolean;
+  /** The files with the facts of now. */
+  readonly files: readonly StoredFile[];
+}
+
+export interface SettleOptions {
+  readonly run: string;
+  /** What receipts say, sorted by item id. */
+  readonly states: () => AsyncIterable<ItemState>;
+  /** Whether a run, by its id, may still be at work in the folder. */
+  readonly isLive: (run: string) => boolean;
+  /** True: what is unfinished gets its final name. */
+  readonly publish: boolean;
+  readonly temporary: () => Promise<string>;
+}
+
+/** What a target folder keeps its items in: one way to write, and the only way to read what is stored. */
+export interface Store {
+  /** True: files lie in the folder under their own names, so that moved ones can be found, and other tools' adopted. */
+  readonly loose: boolean;
+  sink(options: SinkOptions): Sink;
+  /**
+   * The files of one item against what is there. Without `hash` bytes are read only where other facts do not suffice.
+   * What can't be read is `changed`. Throws `disk-…`.
+   */
+  check(files: readonly StoredFile[], hash: boolean, signal?: AbortSignal): Promise<DiskCheck>;
+  /** The bytes of a stored file, not proved. Throws `disk-…`, `proof-format`. */
+  read(file: StoredFile): AsyncIterable<Uint8Array>;
+  /**
+   * Makes what is there agree with receipts: bytes that none of them names go, what dead runs left unfinished becomes
+   * this run's. Nobody may be writing. Can be repeated after any crash. Throws `disk-…`.
+   */
+  settle(options: SettleOptions): Promise<void>;
+  /** Whether `settle` has anything to do that an earlier run left. */
+  isUnsettled(): Promise<boolean>;
+}
+
+/** How the pipeline gets the store of a folder without knowing which. */
+export type OpenStore = (state: StateFolder) => Promise<Store>;

@@ -154,6 +154,12 @@ export async function requestStop(state: StateFolder, run: string): Promise<void
 }
 
 /** All run records, oldest first. Unreadable ones are left out: they say nothing. */
+/** Ids of the runs that may be at work in the folder. */
+export async function readLiveRuns(state: StateFolder): Promise<ReadonlySet<string>> {
+  const live = (await readRuns(state)).filter((each) => each.exit === null && livesHere(each) !== false);
+  return new Set(live.map(({ run }) => run));
+}
+
 export async function readRuns(state: StateFolder): Promise<RunRecord[]> {
   const records: RunRecord[] = [];
   for (const name of await readNames(state.path("runs"))) {

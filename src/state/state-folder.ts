@@ -19,8 +19,10 @@ const FOLDER_VERSION = 1;
 export interface FolderFacts {
   /** A layout's name or a template. */
   readonly layout: string;
-  /** How items are stored: `folder` for loose files. */
+  /** How items are stored: `folder` for loose files, else the form of the archive files. */
   readonly sink: string;
+  /** What archive files are called, without a number and an extension; absent for loose files. */
+  readonly archive?: string;
 }
 
 export interface StateFolder {
@@ -47,7 +49,8 @@ export async function openStateFolder(dir: string): Promise<StateFolder | null> 
     return onDisk({ operation: "read", path: file }, () => Promise.reject(error));
   }
   const header = checkHeader(text, FOLDER_KIND, FOLDER_VERSION, file);
-  return stateAt(target, { layout: String(header.layout), sink: String(header.sink) });
+  const archive = header.archive === undefined ? {} : { archive: String(header.archive) };
+  return stateAt(target, { layout: String(header.layout), sink: String(header.sink), ...archive });
 }
 
 /** Opens a folder's state or begins it. Throws `folder-layout` when the folder was begun with other facts. */

@@ -4,7 +4,7 @@ import { rm, rmdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { makeFolder } from "../lib/durable-file.ts";
-import { livesHere, readRuns } from "./runs.ts";
+import { readLiveRuns } from "./runs.ts";
 import { readNames, type StateFolder } from "./state-folder.ts";
 
 export interface Unfinished {
@@ -26,10 +26,7 @@ export async function openUnfinished(
   run: string,
   scratchBase?: string,
 ): Promise<Unfinished> {
-  const runs = await readRuns(state);
-  const live = new Set(
-    runs.filter((record) => record.exit === null && livesHere(record) !== false).map((record) => record.run),
-  );
+  const live = await readLiveRuns(state);
   const scratchHome = scratchBase === undefined ? null : join(resolve(scratchBase), scratchName(state));
   for (const home of [state.path("partial"), ...(scratchHome === null ? [] : [scratchHome])]) {
     for (const name of await readNames(home)) {

@@ -11,7 +11,7 @@ async function stand(base: string, scratch: boolean) {
   const partial = join(dir, "..", "partial");
   const quarantine = join(base, "quarantine");
   const away = scratch ? join(base, "scratch") : null;
-  const sink = createFolderSink({ dir, partial, scratch: away, quarantine });
+  const sink = createFolderSink({ run: "run", dir, partial, scratch: away, quarantine, shardBytes: null });
   return { sink, dir, unfinished: [partial, ...(away ? [away] : [])], quarantine };
 }
 

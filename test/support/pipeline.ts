@@ -8,7 +8,7 @@ import type { Clock, Context } from "../../src/lib/context.ts";
 import { RetryLoop } from "../../src/lib/retry.ts";
 import type { RunEvent } from "../../src/pipeline/events.ts";
 import { type GetOptions, get } from "../../src/pipeline/get.ts";
-import { createFolderSink } from "../../src/sinks/folder.ts";
+import { openStore } from "../../src/sinks/index.ts";
 import type { Source, SourceContext } from "../../src/sources/source.ts";
 import type { RunResult } from "./gantry.ts";
 
@@ -81,7 +81,7 @@ export async function runPipeline(
       },
       fetchSelection: () => Promise.reject(new Error("nothing is fetched here")),
       stdin: async function* () {},
-      sink: createFolderSink,
+      store: openStore,
       onReceived: () => undefined,
       jobs: 2,
     },

@@ -22,6 +22,8 @@ import { createWriter, OutputClosed, say, type Writer } from "../render/writer.t
 interface Flags extends TableFlags, CacheFlags {
   readonly output?: string;
   readonly layout?: string;
+  readonly pack?: string;
+  readonly shardSize?: number;
   readonly jobs?: number;
   readonly bandwidth?: string;
   readonly retries?: number;
@@ -52,6 +54,18 @@ const FLAGS: readonly Flag[] = [
   {
     flags: "--layout <layout>",
     help: "descriptive, classic, uid, flat or a '{template}'; fixed by a folder's first get",
+    group: WHAT,
+  },
+  {
+    flags: "--pack <format>",
+    help: "one archive file instead of loose files; fixed by a folder's first get",
+    choices: ["tar.zst", "tar.xz", "tar"],
+    group: WHAT,
+  },
+  {
+    flags: "--shard-size <size>",
+    help: "with --pack: begin another archive file when one has grown so large, e.g. 2GB",
+    parse: parseSize,
     group: WHAT,
   },
   {
@@ -168,13 +182,15 @@ export const command = defineCommand<Flags>({
       return await withGantry(
         running,
         async (gantry) => {
-          const { jobs, layout, scratch } = flags;
+          const { jobs, layout, scratch, pack, shardSize } = flags;
           const run = gantry.get(words, {
             dir,
             filters,
             ...(jobs === undefined ? {} : { jobs }),
             ...(layout === undefined ? {} : { layout }),
             ...(scratch === undefined ? {} : { scratch }),
+            ...(pack === undefined ? {} : { pack }),
+            ...(shardSize === undefined ? {} : { shardBytes: shardSize }),
             dryRun: flags.dryRun === true,
             recheck: flags.recheck === true,
             replace: flags.replace === true,
@@ -255,6 +271,8 @@ function readSettings(flags: Flags, library: Library) {
   }
   if (flags.detach && flags.dryRun)
     throw new UsageError("--dry-run has nothing to do in the background", "leave out --detach");
+  if (flags.shardSize !== undefined && flags.pack === undefined)
+    throw new UsageError("--shard-size is of archive files", "say which with --pack tar.zst");
   if (flags.json && flags.format !== undefined) {
     throw new UsageError("--json prints events, and --format a table", "use one of them");
   }
@@ -273,6 +291,16 @@ function readStall(text: string, library: Library): number {
   return ms;
 }
 
+/** `2GB`, `500 MB`; the unit is required. Throws `UsageError`. */
+function parseSize(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B$/u.exec(text.trim());
+  const factor = match?.[3] === "i" ? 1024 : 1000;
+  const bytes = Math.round(Number(match?.[1]) * factor ** ["", "k", "M", "G", "T"].indexOf(match?.[2] ?? ""));
+  if (!match || bytes < 1)
+    throw new UsageError(`--shard-size takes a size with its unit, as in 2GB, not ${JSON.stringify(text)}`);
+  return bytes;
+}
+
 const ARCHIVE_FILE = /\.(tar|tar\.(zst|xz|gz|bz2)|tgz|txz|tzst|zip)$/i;
 
 /** The target folder; a terminal is asked for it. Throws `UsageError`. */
@@ -288,11 +316,15 @@ async function chooseFolder(output: string | undefined, io: Io): Promise<string>
   if (ARCHIVE_FILE.test(dir)) {
     throw new UsageError(
       `-o names a folder, and ${JSON.stringify(dir)} looks like an archive file`,
-      "name a folder",
+      `name a folder; for one archive file in it: gantry get … -o ${shellWord(folderOf(dir))} --pack ${packOf(dir)}`,
     );
   }
   return dir === "/" ? dir : dir.replace(/\/+$/, "");
 }
+
+const folderOf = (file: string): string => file.replace(ARCHIVE_FILE, "") || "DIR";
+const packOf = (file: string): string =>
+  /\.(tar|tar\.zst|tar\.xz)$/i.exec(file)?.[1]?.toLowerCase() ?? (/xz$/i.test(file) ? "tar.xz" : "tar.zst");
 
 /** The command line again, unless it holds a link, which may be a secret. */
 function resumeSame(call: Call<Flags>, dir: string): string {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { hashBytes } from "../lib/digest.ts";
 import type { StoredFile } from "../model/receipt.ts";
-import { checkFiles } from "./disk-check.ts";
+import { checkFiles } from "./folder-check.ts";
 
 let dir = "";
 const bytes = Buffer.from("an image");

@@ -5,6 +5,7 @@ import { RunError } from "../errors.ts";
 import { digestAlgorithm, hashFile } from "../lib/digest.ts";
 import { onDisk } from "../lib/durable-file.ts";
 import type { StoredFile } from "../model/receipt.ts";
+import type { DiskCheck } from "./sink.ts";
 
 export type FileState = "whole" | "touched" | "changed" | "missing";
 
@@ -47,11 +48,7 @@ export async function checkFiles(
   files: readonly StoredFile[],
   hash: boolean,
   signal?: AbortSignal,
-): Promise<{
-  bad: readonly { file: StoredFile; state: "changed" | "missing" }[];
-  touched: boolean;
-  files: readonly StoredFile[];
-}> {
+): Promise<DiskCheck> {
   const bad: { file: StoredFile; state: "changed" | "missing" }[] = [];
   const now: StoredFile[] = [];
   let touched = false;

@@ -1,0 +1,87 @@
+/** Bytes through another program's standard input and output, e.g. a compressor. */
+import { type ChildProcessByStdio, spawn } from "node:child_process";
+import { once } from "node:events";
+import type { Readable, Writable } from "node:stream";
+import { type ErrorCode, RunError } from "../errors.ts";
+
+export interface FilterProgram {
+  readonly program: string;
+  readonly args: readonly string[];
+  /** The package that brings it, for who has to install it. */
+  readonly from: string;
+  /** What it means when the program fails, e.g. `proof-format` for a decompressor. */
+  readonly failure: ErrorCode;
+}
+
+type Child = ChildProcessByStdio<Writable, Readable, Readable>;
+
+/** Of what a program says on its standard error so much is kept. */
+const SAID_CHARACTERS = 500;
+
+/**
+ * What the program makes of `input`. Ends the program when the reader stops early. An error of the input passes
+ * unchanged. Throws `usage` when there is no such program, its `failure` when it ends with another status than 0.
+ */
+export async function* filterThrough(
+  filter: FilterProgram,
+  input: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+): AsyncGenerator<Uint8Array> {
+  const child: Child = spawn(filter.program, filter.args, { stdio: ["pipe", "pipe", "pipe"] });
+  let said = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    if (said.length < SAID_CHARACTERS) said += text;
+  });
+  const ended = new Promise<RunError | null>((resolve) => {
+    child.on("error", (cause) => resolve(cannotStart(filter, cause)));
+    child.on("close", (code, signal) => {
+      const why = said.trim().split("\n")[0] || `it ended with ${code ?? signal}`;
+      resolve(code === 0 ? null : new RunError(filter.failure, `${filter.program}: ${why}`));
+    });
+  });
+  const fed = feed(child, input).then(
+    () => null,
+    (error: unknown) => {
+      child.kill("SIGKILL");
+      return { error };
+    },
+  );
+  let over = false;
+  try {
+    for await (const chunk of child.stdout as AsyncIterable<Buffer>) yield chunk;
+    const failure = await ended;
+    over = true;
+    const unfed = await fed;
+    if (unfed) throw unfed.error;
+    if (failure) throw failure;
+  } finally {
+    if (!over) {
+      child.kill("SIGKILL");
+      await ended;
+      await fed;
+    }
+  }
+}
+
+async function feed(
+  { stdin }: Child,
+  input: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+): Promise<void> {
+  // A program that ends early says why by its status.
+  stdin.on("error", () => undefined);
+  for await (const chunk of input) {
+    if (stdin.destroyed) return;
+    if (!stdin.write(chunk))
+      await Promise.race([once(stdin, "drain"), once(stdin, "close")]).catch(() => undefined);
+  }
+  stdin.end();
+}
+
+function cannotStart({ program, from }: FilterProgram, cause: Error): RunError {
+  const { code } = cause as NodeJS.ErrnoException;
+  if (code !== "ENOENT")
+    return new RunError("disk-error", `the program ${program} can't be started: ${cause.message}`, { cause });
+  return new RunError("usage", `the program ${program} is needed and not installed`, {
+    hint: `install the package ${from} (Debian: apt install ${from}), or choose another format`,
+    cause,
+  });
+}

@@ -1,0 +1,39 @@
+/** Reads files without following a link as the last part of a path. */
+import { constants } from "node:fs";
+import { open } from "node:fs/promises";
+import { onDisk } from "./durable-file.ts";
+
+// Windows has neither flag. Without O_NONBLOCK a named pipe would hold us until somebody writes to it.
+const optional: { O_NOFOLLOW?: number; O_NONBLOCK?: number } = constants;
+const READ_FLAGS = constants.O_RDONLY | (optional.O_NOFOLLOW ?? 0) | (optional.O_NONBLOCK ?? 0);
+
+/** The first bytes of a file, links not followed. Throws `disk-…`. */
+export async function readFileHead(path: string, bytes: number): Promise<Uint8Array> {
+  return onDisk({ operation: "read", path }, async () => {
+    const file = await open(path, READ_FLAGS);
+    try {
+      const buffer = Buffer.alloc(bytes);
+      const { bytesRead } = await file.read(buffer, 0, bytes, 0);
+      return buffer.subarray(0, bytesRead);
+    } finally {
+      await file.close();
+    }
+  });
+}
+
+/** All bytes of a file, links not followed. Throws `disk-…`. */
+export async function* readFileStream(path: string): AsyncGenerator<Uint8Array> {
+  const file = await onDisk({ operation: "read", path }, () => open(path, READ_FLAGS));
+  try {
+    for (;;) {
+      const buffer = Buffer.allocUnsafeSlow(256 * 1024);
+      const { bytesRead } = await onDisk({ operation: "read", path }, () =>
+        file.read(buffer, 0, buffer.length, null),
+      );
+      if (bytesRead === 0) return;
+      yield buffer.subarray(0, bytesRead);
+    }
+  } finally {
+    await file.close();
+  }
+}

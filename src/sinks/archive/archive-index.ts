@@ -1,0 +1,62 @@
+/**
+ * `<archive>.index.jsonl`: where each member is, so that it can be read without the rest (docs/formats/archive.md).
+ * Made from receipts; whoever has the archive file alone needs no receipts.
+ */
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { stat } from "node:fs/promises";
+import type { Digest } from "../../lib/digest.ts";
+import { writeFileDurably } from "../../lib/durable-file.ts";
+import { readLines } from "../../lib/lines.ts";
+import { checkHeader } from "../../model/receipt.ts";
+import type { PackFormat } from "./codec.ts";
+
+const INDEX_KIND = "gantry-archive-index";
+const INDEX_VERSION = 1;
+
+/** One member; lines are in the order of the archive. */
+export interface IndexLine {
+  readonly path: string;
+  readonly bytes: number;
+  readonly digest: Digest;
+  readonly item: string;
+  readonly offset: number;
+  readonly length: number;
+  readonly at: number;
+}
+
+/** Makes the index from a file of ready lines, unless it is there and right. Throws `disk-…`. */
+export async function writeIndex(
+  path: string,
+  {
+    format,
+    lines,
+    temporaryIn,
+  }: { readonly format: PackFormat; readonly lines: string; readonly temporaryIn: string },
+): Promise<void> {
+  async function* content(): AsyncGenerator<string | Uint8Array> {
+    yield `${JSON.stringify({ kind: INDEX_KIND, version: INDEX_VERSION, format })}\n`;
+    yield* createReadStream(lines) as AsyncIterable<Buffer>;
+  }
+  const [wanted, found] = [createHash("sha256"), createHash("sha256")];
+  for await (const part of content()) wanted.update(part);
+  if ((await stat(path).catch(() => null))?.isFile()) {
+    for await (const part of createReadStream(path) as AsyncIterable<Buffer>) found.update(part);
+    if (found.digest("hex") === wanted.digest("hex")) return;
+  }
+  await writeFileDurably(path, content(), { temporaryIn });
+}
+
+/** Null when there is none. Throws `folder-newer`, `disk-…`. */
+export async function openIndex(path: string): Promise<AsyncIterable<IndexLine> | null> {
+  if (!(await stat(path).catch(() => null))?.isFile()) return null;
+  async function* lines(): AsyncGenerator<IndexLine> {
+    let first = true;
+    for await (const { text } of readLines(path)) {
+      if (first) checkHeader(text, INDEX_KIND, INDEX_VERSION, path);
+      else yield JSON.parse(text) as IndexLine;
+      first = false;
+    }
+  }
+  return lines();
+}

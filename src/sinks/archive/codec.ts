@@ -1,0 +1,150 @@
+/**
+ * The three archive formats. An archive is a row of *pieces* that can be read without each other: frames of zstd,
+ * streams of xz, members of plain tar. Put together, the plain programs read them as one.
+ */
+import { availableParallelism } from "node:os";
+import { promisify } from "node:util";
+import * as zlib from "node:zlib";
+import { type FilterProgram, filterThrough } from "../../lib/filter-program.ts";
+import { TAR_END, tarComment } from "../../lib/tar-header.ts";
+import { emptyXz } from "./empty-xz.ts";
+
+export type PackFormat = "tar" | "tar.zst" | "tar.xz";
+export const PACK_FORMATS: readonly PackFormat[] = ["tar.zst", "tar.xz", "tar"];
+
+export interface Codec {
+  readonly format: PackFormat;
+  /** One piece that holds these bytes; the same bytes give the same piece. */
+  pack(bytes: Uint8Array): Promise<readonly Uint8Array[]>;
+  /** One piece of bytes that come as a stream, with every processor of this machine. */
+  packStream(bytes: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array>;
+  /** What pieces hold. Throws `proof-format` for damaged ones. */
+  unpack(pieces: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array>;
+  /** Bytes that hold nothing and that readers pass over, in the place of pieces of this length together. */
+  blank(length: number): Iterable<Uint8Array>;
+}
+
+/** Blanks are of pieces of this size, because some readers of tar hold a comment in memory (libarchive: 1 MiB). */
+const BLANK_BYTES = 1024 * 1024;
+const SKIPPABLE_HEAD = 8;
+
+/** Lets so many at a time through, in the order of their coming. */
+class Gate {
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(free: number) {
+    this.#free = free;
+  }
+
+  async run<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free -= 1;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    try {
+      return await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#free += 1;
+    }
+  }
+}
+
+/** Compressors at once: more than processors only cost memory. */
+const compressors = new Gate(availableParallelism());
+
+export function openCodec(format: PackFormat): Codec {
+  if (format === "tar") return plainTar;
+  return format === "tar.xz" ? xz : zstd;
+}
+
+const plainTar: Codec = {
+  format: "tar",
+  pack: async (bytes) => [bytes],
+  packStream: (bytes) => bytes,
+  unpack: (pieces) => pieces,
+  *blank(length) {
+    for (let left = length; left > 0; left -= BLANK_BYTES) yield tarComment(Math.min(left, BLANK_BYTES));
+  },
+};
+
+function compressor(program: string, from: string, args: readonly string[]): FilterProgram {
+  return { program, from, args, failure: "disk-error" };
+}
+
+function decompressor(program: string, from: string): FilterProgram {
+  return { program, from, args: ["-q", "-d", "-c"], failure: "proof-format" };
+}
+
+const XZ = "xz-utils";
+const xz: Codec = {
+  format: "tar.xz",
+  pack: (bytes) => {
+    // The dictionary of the preset, but none larger than what is packed: it makes nothing smaller, and costs its memory.
+    let dictionary = 64 * 1024;
+    while (dictionary < bytes.length && dictionary < 8 * 1024 * 1024) dictionary *= 2;
+    const lzma2 = `--lzma2=preset=6,dict=${dictionary}`;
+    return packWith(compressor("xz", XZ, ["-q", "-c", "-T1", lzma2]), bytes);
+  },
+  packStream: (bytes) => filterThrough(compressor("xz", XZ, ["-q", "-6", "-c", "-T0"]), bytes),
+  unpack: (pieces) => filterThrough(decompressor("xz", XZ), pieces),
+  *blank(length) {
+    for (let left = length; left > 0; ) {
+      const part = left <= 2 * BLANK_BYTES ? left : BLANK_BYTES;
+      yield emptyXz(part);
+      left -= part;
+    }
+  },
+};
+
+/** In Node from 22.15 on; older ones need the program. */
+type ZstdOfNode = (bytes: Uint8Array, options: { params: Record<number, number> }) => Promise<Uint8Array>;
+const zstdOfNode = ((): ZstdOfNode | null => {
+  const { zstdCompress } = zlib as unknown as {
+    zstdCompress?: (
+      bytes: Uint8Array,
+      options: object,
+      done: (error: Error | null, out: Buffer) => void,
+    ) => void;
+  };
+  return zstdCompress ? (promisify(zstdCompress) as ZstdOfNode) : null;
+})();
+/** ZSTD_c_compressionLevel and ZSTD_c_checksumFlag (zstd.h). */
+const ZSTD_PARAMETERS = { 100: 3, 201: 1 };
+
+const zstd: Codec = {
+  format: "tar.zst",
+  pack: async (bytes) => {
+    if (zstdOfNode) return [await compressors.run(() => zstdOfNode(bytes, { params: ZSTD_PARAMETERS }))];
+    return packWith(
+      compressor("zstd", "zstd", ["-q", "-3", "-c", "--single-thread", `--stream-size=${bytes.length}`]),
+      bytes,
+    );
+  },
+  packStream: (bytes) => filterThrough(compressor("zstd", "zstd", ["-q", "-3", "-c", "-T0"]), bytes),
+  unpack: (pieces) => filterThrough(decompressor("zstd", "zstd"), pieces),
+  // Skippable frames (RFC 8878, section 3.1.2).
+  *blank(length) {
+    for (let left = length; left > 0; ) {
+      const whole = left <= BLANK_BYTES ? left : Math.min(BLANK_BYTES, left - SKIPPABLE_HEAD);
+      const frame = Buffer.alloc(whole);
+      frame.writeUInt32LE(0x184d2a50, 0);
+      frame.writeUInt32LE(whole - SKIPPABLE_HEAD, 4);
+      yield frame;
+      left -= whole;
+    }
+  },
+};
+
+async function packWith(filter: FilterProgram, bytes: Uint8Array): Promise<readonly Uint8Array[]> {
+  return compressors.run(async () => {
+    const parts: Uint8Array[] = [];
+    for await (const part of filterThrough(filter, [bytes])) parts.push(part);
+    return parts;
+  });
+}
+
+/** The piece that ends an archive. */
+export async function endPiece(codec: Codec): Promise<Uint8Array> {
+  return Buffer.concat(await codec.pack(TAR_END));
+}

@@ -1,0 +1,96 @@
+/** Members of our own archives, read by where they must be: what is between them is compared, too. */
+import { createReadStream } from "node:fs";
+import { RunError } from "../../errors.ts";
+import { ByteReader } from "../../lib/bytes.ts";
+import { createHasher, type Digest, digestAlgorithm } from "../../lib/digest.ts";
+import { tarHeader, tarPadding } from "../../lib/tar-header.ts";
+import type { Codec } from "./codec.ts";
+import type { Range } from "./shard.ts";
+
+export interface StoredMember {
+  readonly path: string;
+  readonly bytes: number;
+  readonly digest: Digest;
+}
+
+const READ_BYTES = 256 * 1024;
+
+/** Bytes of an archive file as they lie there. */
+export async function* readRanges(path: string, ranges: readonly Range[]): AsyncGenerator<Uint8Array> {
+  for (const { offset, length } of ranges) {
+    if (length === 0) continue;
+    yield* createReadStream(path, {
+      start: offset,
+      end: offset + length - 1,
+      highWaterMark: READ_BYTES,
+    }) as AsyncIterable<Buffer>;
+  }
+}
+
+/** What of one member is in the pieces that hold it, `at` bytes from their beginning. Throws `proof-format`, `disk-…`. */
+export async function* readMember(
+  codec: Codec,
+  archive: string,
+  range: Range,
+  at: number,
+  member: StoredMember,
+): AsyncGenerator<Uint8Array> {
+  const reader = new ByteReader(codec.unpack(readRanges(archive, [range])));
+  try {
+    await skip(reader, at, archive);
+    if (!(await isHeader(reader, member)))
+      throw new RunError("proof-format", `${archive}: ${member.path} is not where it is said to be`);
+    yield* take(reader, member.bytes, archive);
+  } finally {
+    await reader.close();
+  }
+}
+
+/**
+ * Whether each of the members, which fill the pieces in this order, is there as it was stored, tar header and all.
+ * Throws `proof-format` where the pieces can't be unpacked, `disk-…`.
+ */
+export async function proveMembers(
+  codec: Codec,
+  archive: string,
+  ranges: readonly Range[],
+  members: readonly StoredMember[],
+  signal?: AbortSignal,
+): Promise<readonly boolean[]> {
+  const reader = new ByteReader(codec.unpack(readRanges(archive, ranges)));
+  const right: boolean[] = [];
+  try {
+    for (const member of members) {
+      signal?.throwIfAborted();
+      const header = await isHeader(reader, member);
+      const hasher = createHasher(digestAlgorithm(member.digest));
+      for await (const chunk of take(reader, member.bytes, archive)) hasher.update(chunk);
+      await skip(reader, tarPadding(member.bytes), archive);
+      right.push(header && hasher.digest() === member.digest);
+    }
+    return right;
+  } finally {
+    await reader.close();
+  }
+}
+
+async function isHeader(reader: ByteReader, { path, bytes }: StoredMember): Promise<boolean> {
+  const wanted = tarHeader(path, bytes);
+  return (await reader.fill(wanted.length)) && wanted.equals(reader.take(wanted.length));
+}
+
+async function* take(reader: ByteReader, bytes: number, archive: string): AsyncGenerator<Uint8Array> {
+  for (let left = bytes; left > 0; ) {
+    if (reader.available === 0 && !(await reader.fill(1))) throw cut(archive);
+    const part = reader.take(left);
+    left -= part.length;
+    yield part;
+  }
+}
+
+async function skip(reader: ByteReader, bytes: number, archive: string): Promise<void> {
+  for await (const _ of take(reader, bytes, archive));
+}
+
+const cut = (archive: string): RunError =>
+  new RunError("proof-format", `${archive} ends in the middle of a member`);

@@ -1,0 +1,127 @@
+/**
+ * Where the archive files of a target folder are: finished ones in the folder itself, unfinished ones in
+ * `.gantry/packing/<name of the archive>/<run that writes it>`.
+ */
+import { mkdir, rename, rm, rmdir, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { RunError } from "../../errors.ts";
+import { ensureFolder, onDisk, syncFolder } from "../../lib/durable-file.ts";
+import { indexPath } from "../../model/receipt.ts";
+import { readNames, type StateFolder } from "../../state/state-folder.ts";
+import { type Codec, openCodec, type PackFormat } from "./codec.ts";
+import { Shard } from "./shard.ts";
+
+/** An archive file that nobody has finished. */
+export interface Unpublished {
+  readonly archive: string;
+  readonly path: string;
+  readonly run: string;
+}
+
+/** More would be a mistake, and names have five digits. */
+const MOST_SHARDS = 100_000;
+
+export class Shelf {
+  readonly dir: string;
+  readonly codec: Codec;
+  readonly #packing: string;
+  readonly #base: string;
+
+  constructor(state: StateFolder, format: PackFormat, base: string) {
+    this.dir = state.dir;
+    this.codec = openCodec(format);
+    this.#packing = state.path("packing");
+    this.#base = base;
+  }
+
+  /** The file of an archive, finished or not; null when there is none. */
+  async locate(archive: string): Promise<string | null> {
+    const finished = join(this.dir, archive);
+    if ((await stat(finished).catch(() => null))?.isFile()) return finished;
+    for (const each of await this.#unpublishedOf(archive)) return each.path;
+    return null;
+  }
+
+  async unpublished(): Promise<readonly Unpublished[]> {
+    const found: Unpublished[] = [];
+    for (const archive of await readNames(this.#packing)) found.push(...(await this.#unpublishedOf(archive)));
+    return found;
+  }
+
+  async #unpublishedOf(archive: string): Promise<readonly Unpublished[]> {
+    const folder = join(this.#packing, archive);
+    return (await readNames(folder)).map((run) => ({ archive, path: join(folder, run), run }));
+  }
+
+  /** Makes an unfinished archive of a dead run this run's. */
+  async takeOver({ archive, path }: Unpublished, run: string): Promise<Unpublished> {
+    const mine = join(dirname(path), run);
+    await onDisk({ operation: "rename", path }, () => rename(path, mine));
+    return { archive, path: mine, run };
+  }
+
+  open({ archive, path }: Unpublished): Promise<Shard> {
+    return Shard.open(archive, path, this.codec);
+  }
+
+  /** A new archive file under a name that no other has; `numbered`: one of many. Throws `disk-…`. */
+  async create(run: string, { numbered }: { readonly numbered: boolean }): Promise<Shard> {
+    await ensureFolder(this.#packing);
+    for (let number = numbered ? 0 : -1; number < MOST_SHARDS; number += 1) {
+      const mark = number < 0 ? "" : `-${String(number).padStart(5, "0")}`;
+      const archive = `${this.#base}${mark}.${this.codec.format}`;
+      if (await stat(join(this.dir, archive)).catch(() => null)) continue;
+      const folder = join(this.#packing, archive);
+      const made = await onDisk({ operation: "make folder", path: folder }, () =>
+        mkdir(folder).then(
+          () => true,
+          (error: NodeJS.ErrnoException) => {
+            if (error.code !== "EEXIST") throw error;
+            return false;
+          },
+        ),
+      );
+      if (!made) continue;
+      await syncFolder(this.#packing);
+      const shard = await Shard.open(archive, join(folder, run), this.codec);
+      await syncFolder(folder);
+      return shard;
+    }
+    throw new RunError("disk-error", `${this.dir} holds ${MOST_SHARDS} archive files of one name`);
+  }
+
+  /** Gives a finished archive its name in the folder; the file must be synced. */
+  async publish({ archive, path }: Unpublished): Promise<void> {
+    const target = join(this.dir, archive);
+    await onDisk({ operation: "rename", path: target }, () => rename(path, target));
+    await syncFolder(this.dir);
+    await this.#forget(path);
+  }
+
+  /** Finished archives that are called as this folder's are. */
+  async published(): Promise<readonly string[]> {
+    const ending = `.${this.codec.format}`;
+    return (await readNames(this.dir)).filter((name) => {
+      if (!name.startsWith(this.#base) || !name.endsWith(ending)) return false;
+      return /^(-\d{5})?$/u.test(name.slice(this.#base.length, -ending.length));
+    });
+  }
+
+  /** Deletes a finished archive and its index. */
+  async remove(archive: string): Promise<void> {
+    for (const name of [archive, indexPath(archive)]) {
+      const path = join(this.dir, name);
+      await onDisk({ operation: "delete", path }, () => rm(path, { force: true }));
+    }
+    await syncFolder(this.dir);
+  }
+
+  async discard({ path }: Unpublished): Promise<void> {
+    await onDisk({ operation: "delete", path }, () => rm(path, { force: true }));
+    await this.#forget(path);
+  }
+
+  async #forget(path: string): Promise<void> {
+    for (const folder of [dirname(path), this.#packing]) await rmdir(folder).catch(() => undefined);
+  }
+}
