@@ -46,6 +46,7 @@ import { EventChannel } from "./channel.ts";
 import { finishDrops } from "./drop.ts";
 import { isOnDroppedBranch } from "./drop-selector.ts";
 import type { RunEvent, RunSummary } from "./events.ts";
+import { askFreshness } from "./freshness.ts";
 import { derivedAreThere, noteExtras, readCompanions, readHeld, writeDerived } from "./held.ts";
 import { folderLayoutOf, layoutOf } from "./layout.ts";
 import { buildPlan, joinStates, type Plan } from "./planning.ts";
@@ -616,6 +617,7 @@ class GetRun {
         rules && !rules.isEmpty
           ? (item) => isOnDroppedBranch(item, of(item).source.capabilities, rules)
           : null,
+      isCurrent: askFreshness((item) => of(item).source, this.#sourceContext()),
       temporary: this.#temporary.folder,
       signal: this.#context.signal,
       append: receipts ? (body) => receipts.append(body) : null,

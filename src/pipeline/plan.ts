@@ -10,7 +10,10 @@
  * | yes                  | damaged               |          |               | fetch: damaged      |
  * | yes                  | stored                | other    |               | fetch: changed      |
  * | yes                  | stored                | same     | all as stored | here                |
+ * | yes                  | stored                | same     | outdated      | fetch: changed      |
  * | yes                  | stored                | same     | one is not    | fetch: missing      |
+ *
+ * Outdated: all as stored, but the archive says, when asked, that it has other data now (`Source.isCurrent`).
  */
 import type { Item } from "../model/item.ts";
 import type { Place } from "../model/place.ts";
@@ -29,13 +32,18 @@ export function needsDisk(item: Item, state: ItemState | null): boolean {
   return !item.unknown && state?.current.revision === item.revision && isStored(state);
 }
 
-export function decide(item: Item, state: ItemState | null, disk: "whole" | "missing"): Decision {
+export function decide(
+  item: Item,
+  state: ItemState | null,
+  disk: "whole" | "outdated" | "missing",
+): Decision {
   if (state?.current.type === "removed") return { do: "skip", reason: "dropped" };
   if (item.unknown) return state ? { do: "skip", reason: "withdrawn" } : { do: "fail", reason: "unknown" };
   if (!state) return { do: "fetch", reason: "new" };
   if (state.current.type === "damaged") return { do: "fetch", reason: "damaged" };
   if (state.current.revision !== item.revision) return { do: "fetch", reason: "changed" };
-  return disk === "whole" ? { do: "skip", reason: "here" } : { do: "fetch", reason: "missing" };
+  if (disk === "whole") return { do: "skip", reason: "here" };
+  return { do: "fetch", reason: disk === "outdated" ? "changed" : "missing" };
 }
 
 export function isStored(state: ItemState | null): boolean {

@@ -52,6 +52,8 @@ export interface PlanningOptions {
   readonly signal: AbortSignal;
   /** Whether the item is of a subject that was dropped from the folder; null when nothing ever was. */
   readonly isDropped: ((item: Item) => boolean) | null;
+  /** Of an item that is here as its receipt says: whether the archive still has the same. */
+  readonly isCurrent: (item: Item, receipt: Receipt) => Promise<boolean>;
   /** Appends a receipt; null in a dry run. */
   readonly append: ((body: ReceiptBody) => Promise<unknown>) | null;
   readonly now: () => Date;
@@ -230,14 +232,16 @@ interface Judged extends Pair {
 
 async function judge(
   { item, state }: Pair,
-  { store, recheck, signal, isDropped }: PlanningOptions,
+  { store, recheck, signal, isDropped, isCurrent }: PlanningOptions,
 ): Promise<Judged> {
   if (isDropped?.(item))
     return { item, state, decision: { do: "skip", reason: "dropped" }, bad: [], touched: null };
   if (!state || !store || !needsDisk(item, state))
     return { item, state, decision: decide(item, state, "whole"), bad: [], touched: null };
   const disk = await store.check(state.current.files, recheck, signal);
-  const decision = decide(item, state, disk.bad.length === 0 ? "whole" : "missing");
+  const whole =
+    disk.bad.length === 0 ? ((await isCurrent(item, state.current)) ? "whole" : "outdated") : null;
+  const decision = decide(item, state, whole ?? "missing");
   return { item, state, decision, bad: disk.bad, touched: disk.touched ? disk.files : null };
 }
 

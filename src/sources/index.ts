@@ -24,8 +24,8 @@ export const SOURCE_KINDS: Readonly<Record<string, () => Promise<SourceKind>>> =
   }),
   loris: async () => ({
     kind: "loris",
-    title: "LORIS with a BIDS export (PREVENT-AD)",
-    settings: { project: { help: "project whose BIDS tree is served: loris (default)" } },
+    title: "LORIS (PREVENT-AD)",
+    settings: { project: { help: "the only project that is served; all of them when not set" } },
     account: () => ({ by: "user" }),
     create: (await import("./loris/index.ts")).createLorisSource,
   }),

@@ -13,6 +13,7 @@ import type { RetryLoop } from "../lib/retry.ts";
 import type { Finding } from "../model/finding.ts";
 import type { Item, Row, Value } from "../model/item.ts";
 import type { FilterName, Query } from "../model/query.ts";
+import type { Receipt } from "../model/receipt.ts";
 import type { Ascp } from "../transports/ascp/ascp.ts";
 import type { Http } from "../transports/http.ts";
 import type { ReplyCache } from "../transports/reply-cache.ts";
@@ -386,6 +387,13 @@ export interface Source {
    * again goes on with what has come. Throws what a fetch may throw.
    */
   upload?(upload: Upload, context: SourceContext): AsyncGenerator<UploadEvent, Uploaded>;
+
+  /**
+   * Asked of items that are here and whole, several at once, before a transfer, of an archive whose list does not tell
+   * when data change: are the data still those of the receipt? Throws what the archive answers instead, after its own
+   * retries. Absent: revisions tell.
+   */
+  isCurrent?(item: Item, receipt: Pick<Receipt, "files" | "facts">, context: SourceContext): Promise<boolean>;
 
   /** Files that other tools left. */
   readonly foreign?: ForeignFiles;

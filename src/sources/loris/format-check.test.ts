@@ -1,5 +1,9 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
+import { testData } from "../../../test/support/gantry.ts";
+import { buildMinc } from "../../sandbox/data/minc-writer.ts";
 import { checkedBody, niftiBytes } from "./format-check.ts";
 
 /** A NIfTI-1 image of 10 × 10 × 10 voxels of two bytes, with content that does not pack to nothing. */
@@ -29,6 +33,8 @@ const flipped = (bytes: Buffer, at: number): Buffer => {
   return other;
 };
 const packed = gzipSync(nifti());
+const volume = { shape: [4, 4, 4, 1], spacing: [1, 1, 1, 1], voxels: new Uint8Array(128) } as const;
+const minc = Buffer.from(buildMinc(volume));
 
 describe("what passes", () => {
   it.each([
@@ -36,6 +42,8 @@ describe("what passes", () => {
     ["a.json", '{"RepetitionTime": 2}'],
     ["a.tsv", "filename\tage\n"],
     ["README", "text < html"],
+    ["a.mnc", minc],
+    ["a.mnc", "CDF\u0001 and more"],
   ])("%s comes through unchanged", async (name, content) => {
     expect(await check(name, content)).toEqual(Buffer.from(content));
   });
@@ -43,6 +51,8 @@ describe("what passes", () => {
 
 describe("what is refused", () => {
   it.each([
+    ["a cut MINC file", "a.mnc", minc.subarray(0, -1)],
+    ["no MINC file", "a.mnc", "text"],
     ["a sum that differs", "a.nii.gz", flipped(packed, packed.length - 6)],
     ["a length that differs", "a.nii.gz", flipped(packed, packed.length - 2)],
     ["data that differ", "a.nii.gz", flipped(packed, packed.length >> 1)],
@@ -67,4 +77,13 @@ it("reads headers of both byte orders", () => {
   image.subarray(72, 74).swap16();
   image.subarray(108, 112).swap32();
   expect(niftiBytes(image)).toBe(2352);
+});
+
+describe.skipIf(testData === null)("real MINC files (needs GANTRY_TEST_DATA)", () => {
+  const folder = join(testData ?? "", "minc");
+  const names = testData === null ? [] : readdirSync(folder, { recursive: true }).map(String);
+  it.each(names.filter((name) => name.endsWith(".mnc")))("%s passes", async (name) => {
+    const bytes = readFileSync(join(folder, name));
+    expect((await check(name, bytes, 65_536)).equals(bytes)).toBe(true);
+  });
 });

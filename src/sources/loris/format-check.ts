@@ -41,6 +41,7 @@ export async function* checkedBody(
       .trimStart();
     if (/^<(?:!doctype|html)/iu.test(start)) throw fail("a web page came instead of the file");
     await inflater?.end();
+    if (name.endsWith(".mnc")) checkMinc(head, bytes, fail);
     if (isJson) {
       let value: unknown;
       try {
@@ -54,6 +55,22 @@ export async function* checkedBody(
   } finally {
     inflater?.destroy();
   }
+}
+
+/**
+ * MINC 2 is HDF5, whose superblock tells where the file ends (HDF5 File Format Specification 3.0, II.A); MINC 1 is
+ * netCDF, of which only the first bytes are looked at.
+ */
+function checkMinc(head: Buffer, bytes: number, fail: (what: string) => RunError): void {
+  if (/^CDF[\x01\x02]/u.test(head.toString("latin1", 0, 4))) return;
+  if (head.toString("latin1", 0, 8) !== "\x89HDF\r\n\x1a\n") throw fail("it is no MINC file");
+  const version = head[8] ?? 0;
+  // Versions 0 and 1 have the sizes of trees before the addresses, in place of one extension after the first of them.
+  const first = version === 0 ? 24 : version === 1 ? 28 : 12;
+  const offsetBytes = version < 2 ? head[13] : head[9];
+  if (offsetBytes !== 8 || version > 3) return;
+  const end = Number(head.readBigUInt64LE(first) + head.readBigUInt64LE(first + 16));
+  if (end > bytes) throw fail(`its header tells of ${end} bytes, but ${bytes} came`);
 }
 
 /** Inflates to count and to check CRC and length, keeping only the NIfTI header. */

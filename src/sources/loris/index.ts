@@ -1,15 +1,13 @@
-/** A LORIS with a BIDS export (PREVENT-AD) as a Source: one item is one file of the tree. */
-import { RunError } from "../../errors.ts";
+/** A LORIS as a Source: trees of BIDS or of MINC, of which one item is one file, or one image with its companions. */
 import type { Context } from "../../lib/context.ts";
-import { nearMatches } from "../../model/address.ts";
 import type { Item, Row } from "../../model/item.ts";
-import { NO_FILTERS, type Query, type WordFilter } from "../../model/query.ts";
+import { NO_FILTERS, type Query } from "../../model/query.ts";
+import type { Receipt } from "../../model/receipt.ts";
 import { formatAddress } from "../../model/selection.ts";
 import type {
   Capabilities,
   Companion,
   Delivery,
-  Entry,
   Extra,
   FetchOptions,
   HeldItem,
@@ -19,19 +17,25 @@ import type {
   SourceContext,
   SourceOptions,
 } from "../source.ts";
-import { baseOf, LorisApi } from "./api.ts";
+import { LorisApi } from "./api.ts";
+import { BaseUrl } from "./base-url.ts";
 import { bidsCompanions } from "./bids-companions.ts";
-import { checkedBody } from "./format-check.ts";
+import { Contents } from "./contents.ts";
+import { EtagLedger } from "./etags.ts";
 import { danglingIntended, withSideFiles } from "./intended-for.ts";
-import { COLUMNS, FAMILIES, isOfFamily, LAYOUTS, linkOf, type Place, rowItems, unknownItem } from "./map.ts";
+import { Listing } from "./listing.ts";
+import { COLUMNS, type DataType, LAYOUTS, type Place, TYPES, unknownItem } from "./map.ts";
+import { resolveQuery } from "./resolve.ts";
 import { LorisTokens } from "./token.ts";
+import { pathOf, Wanted } from "./wanted.ts";
 
 const CAPABILITIES: Capabilities = {
   levels: ["type", "patient", "visit", "file"],
   itemLevel: "file",
-  filters: ["patient", "visit", "modality", "include", "exclude", "limit"],
+  filters: ["patient", "visit", "modality", "project", "include", "exclude", "limit"],
   fields: {
     type: "Type",
+    project: "Project",
     patient: "Candidate",
     visit: "Visit",
     file: "File",
@@ -51,17 +55,6 @@ const CAPABILITIES: Capabilities = {
   batchItems: 1,
 };
 
-/** The only project of a LORIS without the project feature. */
-const PROJECT = "loris";
-
-/** What names may be resolved to. Some hundred words; the visits are by candidate. */
-interface Names {
-  readonly visits: ReadonlyMap<string, ReadonlySet<string>>;
-  readonly types: ReadonlySet<string>;
-  /** Files of the study itself. */
-  readonly files: ReadonlySet<string>;
-}
-
 export function createLorisSource(options: SourceOptions): Source {
   return new LorisSource(options);
 }
@@ -70,79 +63,56 @@ class LorisSource implements Source {
   readonly archive: string;
   readonly kind = "loris";
   readonly capabilities = CAPABILITIES;
-  readonly #api: LorisApi;
-  readonly #project: string;
+  readonly #listing: Listing;
+  readonly #contents: Contents;
   readonly #place: Place;
 
   constructor({ archive, url, http, redactor, secrets, settings }: SourceOptions) {
     this.archive = archive;
-    const base = baseOf(url);
+    const base = new BaseUrl(http, archive, url);
     const tokens = new LorisTokens({ http, archive, base, credentials: secrets, redactor });
-    this.#api = new LorisApi(http, archive, base, tokens);
-    this.#project = settings.project ?? PROJECT;
-    this.#place = { archive, data: `${new URL(base).host}/${encodeURIComponent(this.#project)}` };
+    const api = new LorisApi({ http, archive, url, base, tokens });
+    this.#place = { archive, host: new URL(url).host };
+    this.#listing = new Listing(api, this.#place, settings.project ?? null);
+    this.#contents = new Contents(api, new EtagLedger());
   }
 
-  async resolve(query: Query, context: SourceContext): Promise<Query> {
-    const [type, second, visit, file, ...more] = query.path;
-    if (more.length > 0)
-      throw new RunError("usage", `${this.archive} has four levels: bids/candidate/visit/file`);
-    const path: string[] = [];
-    if (type !== undefined) path.push(this.#canonical("data type", type, ["bids"]));
-    const { words } = query.filters;
-    if (second === undefined && !words.patient && !words.visit && !words.modality)
-      return { path, filters: query.filters };
-    const names = await this.#names(context);
-    const candidates = [...names.visits.keys()];
-    const visits = [...new Set([...names.visits.values()].flatMap((of) => [...of]))];
-    const patient = (word: string): string =>
-      this.#canonical("candidate", word.replace(/^sub-/iu, ""), candidates);
-    const ofFamily = (word: string): readonly string[] => {
-      const types = [...names.types];
-      const family = FAMILIES.find((each) => each.toLowerCase() === word.toLowerCase()) ?? word;
-      const found = types.filter((each) => isOfFamily(family, each));
-      return found.length > 0
-        ? found
-        : [this.#canonical("modality", word, types, `its modalities are ${types.sort().join(", ")}`)];
-    };
-    if (second !== undefined) {
-      if (visit === undefined && names.files.has(second)) path.push(second);
-      else path.push(patient(second));
-    }
-    if (visit !== undefined)
-      path.push(
-        this.#canonical("visit", visit.replace(/^ses-/iu, ""), [...(names.visits.get(path[1] ?? "") ?? [])]),
-      );
-    // A file that is not listed is no misspelt name: it becomes a failed item (see `list`).
-    if (file !== undefined) path.push(file);
-    const resolved: Partial<Record<WordFilter, readonly string[]>> = { ...words };
-    if (words.patient) resolved.patient = sorted(words.patient.map(patient));
-    if (words.visit)
-      resolved.visit = sorted(
-        words.visit.map((word) => this.#canonical("visit", word.replace(/^ses-/iu, ""), visits)),
-      );
-    if (words.modality) resolved.modality = sorted(words.modality.flatMap(ofFamily));
-    return { path, filters: { ...query.filters, words: resolved } };
+  resolve(query: Query, context: SourceContext): Promise<Query> {
+    return resolveQuery(this.archive, query, this.#listing, context);
   }
 
   async *browse(query: Query, context: SourceContext): AsyncIterable<Row> {
+    const { archive } = this;
     const [type, candidate, visit] = query.path;
     if (type === undefined) {
-      yield { Type: "bids", address: formatAddress(this.archive, ["bids"]) };
+      for (const each of TYPES) yield { Type: each, Project: null, address: formatAddress(archive, [each]) };
+      const projects = await this.#listing.projects(context);
+      if (projects.length < 2) return;
+      for (const each of TYPES)
+        for (const project of [...projects].sort())
+          yield { Type: each, Project: project, address: formatAddress(archive, [each, `${project}:`]) };
       return;
     }
-    if (visit !== undefined) {
+    const names = await this.#listing.names(type as DataType, context);
+    const known = candidate === undefined ? undefined : names.candidates.get(candidate);
+    if (visit !== undefined || (candidate !== undefined && known === undefined)) {
       yield* this.#rows(query, context);
       return;
     }
-    const names = await this.#names(context);
-    if (candidate === undefined) {
-      for (const name of [...names.visits.keys()].sort())
-        yield { Candidate: name, address: formatAddress(this.archive, ["bids", name]) };
-    } else if (names.files.has(candidate)) yield* this.#rows(query, context);
-    else
-      for (const name of [...(names.visits.get(candidate) ?? [])].sort())
-        yield { Visit: name, address: formatAddress(this.archive, ["bids", candidate, name]) };
+    if (known === undefined) {
+      const wanted = query.filters.words.project;
+      for (const file of [...names.files].sort())
+        yield { Candidate: null, PSCID: null, File: file, address: formatAddress(archive, [type, file]) };
+      for (const [name, { pscid, projects }] of [...names.candidates].sort(([a], [b]) => (a < b ? -1 : 1)))
+        if (!wanted || wanted.some((each) => projects.has(each)))
+          yield { Candidate: name, PSCID: pscid, File: null, address: formatAddress(archive, [type, name]) };
+      return;
+    }
+    const at = [type, candidate as string];
+    for (const file of [...known.files].sort())
+      yield { Visit: null, File: file, address: formatAddress(archive, [...at, file]) };
+    for (const name of [...known.visits.keys()].sort())
+      yield { Visit: name, File: null, address: formatAddress(archive, [...at, name]) };
   }
 
   /** The archive can't count; the pipeline does it. */
@@ -151,59 +121,21 @@ class LorisSource implements Source {
   }
 
   async *list({ path }: Query, _options: ListOptions, context: SourceContext): AsyncIterable<Item> {
-    const [, second, visit, file] = path;
-    let shown = false;
-    for await (const row of this.#api.manifest(this.#project, context)) {
-      for (const item of rowItems(this.#place, row)) {
-        const { Candidate, Visit, File } = item.labels;
-        // Of the study as a whole: wanted wherever something of it is, unless one file was asked for.
-        const above = file === undefined && (Candidate === undefined || (Candidate === second && !Visit));
-        const named = Candidate === undefined && File === second;
-        const below =
-          (second === undefined || Candidate === second) &&
-          (visit === undefined || Visit === visit) &&
-          (file === undefined || File === file);
-        const single = second !== undefined && !/^\d+$/u.test(second);
-        if (single ? !named : !(above || below)) continue;
-        shown = true;
-        yield item;
-      }
-    }
-    if (!shown && file !== undefined) yield unknownItem(this.#place, path);
+    yield* this.#below(new Wanted([path.length === 0 ? ["bids"] : path]), context);
   }
 
   async *lookup(paths: AsyncIterable<readonly string[]>, context: SourceContext): AsyncIterable<Item> {
-    for await (const path of paths)
-      yield* this.list({ path, filters: NO_FILTERS }, { complete: true }, context);
+    const all: (readonly string[])[] = [];
+    for await (const path of paths) all.push(path);
+    yield* this.#below(new Wanted(all), context);
   }
 
   async *fetch(items: readonly Item[], _options: FetchOptions, context: Context): AsyncIterable<Delivery> {
-    for (const item of items) {
-      const api = this.#api;
-      const name = String(item.labels.File);
-      let bytes: number | null = null;
-      async function* body(): AsyncGenerator<Uint8Array> {
-        const reply = await api.file(linkOf(item), context);
-        bytes = reply.bytes;
-        yield* checkedBody(name, reply.body);
-      }
-      async function* entries(): AsyncGenerator<Entry> {
-        yield { name, body: body() };
-      }
-      yield {
-        item,
-        entries: entries(),
-        statement: () => ({
-          digests: null,
-          files: 1,
-          bytes,
-          // Tables and texts have no form that could be checked.
-          checked: /\.(gz|json)$/u.test(name) ? ["format"] : [],
-          from: api.origin,
-          facts: {},
-        }),
-      };
-    }
+    for (const item of items) yield this.#contents.deliver(item, context);
+  }
+
+  isCurrent(item: Item, receipt: Pick<Receipt, "files" | "facts">, context: SourceContext): Promise<boolean> {
+    return this.#contents.isCurrent(item, receipt, context);
   }
 
   companions(held: () => AsyncIterable<HeldItem>, extras: ReadonlySet<Extra>): AsyncIterable<Companion> {
@@ -223,44 +155,20 @@ class LorisSource implements Source {
 
   async close(): Promise<void> {}
 
+  async *#below(wanted: Wanted, context: SourceContext): AsyncGenerator<Item> {
+    for (const type of TYPES) {
+      if (!wanted.types.includes(type)) continue;
+      for await (const item of this.#listing.items(type, context)) if (wanted.has(item)) yield item;
+    }
+    for (const path of wanted.unmet()) if (path.length > 1) yield unknownItem(this.#place, path);
+  }
+
   async *#rows(query: Query, context: SourceContext): AsyncGenerator<Row> {
-    for await (const { labels, address, unknown } of this.list(query, { complete: false }, context)) {
-      const above = labels.Candidate === undefined && query.path.length > 2;
-      if (!unknown && !above) yield { ...labels, address };
+    const { length } = query.path;
+    for await (const item of this.list(query, { complete: false }, context)) {
+      const above =
+        pathOf(item).length < Math.min(length + 1, 4) && pathOf(item).join("/") !== query.path.join("/");
+      if (!item.unknown && !above) yield { ...item.labels, address: item.address };
     }
-  }
-
-  async #names(context: SourceContext): Promise<Names> {
-    const visits = new Map<string, Set<string>>();
-    const types = new Set<string>();
-    const files = new Set<string>();
-    for await (const row of this.#api.manifest(this.#project, context)) {
-      for (const { labels } of rowItems(this.#place, row)) {
-        const { Candidate, Visit, LorisScanType, File } = labels;
-        if (LorisScanType != null) types.add(String(LorisScanType));
-        if (Candidate == null) files.add(String(File));
-        else {
-          const known = visits.get(String(Candidate)) ?? new Set<string>();
-          visits.set(String(Candidate), known);
-          if (Visit != null) known.add(String(Visit));
-        }
-      }
-    }
-    return { visits, types, files };
-  }
-
-  #canonical(what: string, word: string, known: readonly string[], otherwise?: string): string {
-    if (known.includes(word)) return word;
-    const same = known.filter((name) => name.toLowerCase() === word.toLowerCase());
-    if (same.length === 1) return same[0] as string;
-    const near = nearMatches(word, known);
-    const hint = near.length > 0 ? `did you mean ${near.join(", ")}?` : otherwise;
-    throw new RunError(
-      "unknown-name",
-      `${this.archive} has no ${what} ${JSON.stringify(word)}`,
-      hint === undefined ? {} : { hint },
-    );
   }
 }
-
-const sorted = (words: readonly string[]): string[] => [...new Set(words)].sort();

@@ -1,8 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { baseOf, manifestRows } from "./api.ts";
-import { isOfFamily, rowItems } from "./map.ts";
+import { parseRows } from "./api.ts";
+import { exportItems, jsonText } from "./map.ts";
+import { isOfFamily } from "./words.ts";
 
-const place = { archive: "preventad", data: "host/loris" };
+const place = { archive: "preventad", host: "host" };
+const PATHS = ["$.README", "$.Images.*"];
 const TYPES = [
   "bold",
   "task-encoding-bold",
@@ -31,14 +33,6 @@ describe("modality words", () => {
   });
 });
 
-it.each([
-  ["https://host", "https://host/api/v0.0.3-dev"],
-  ["https://host/api/", "https://host/api/v0.0.3-dev"],
-  ["https://host/x/api/v0.0.3", "https://host/x/api/v0.0.3"],
-])("the address %s is completed", (url, base) => {
-  expect(baseOf(url)).toBe(base);
-});
-
 describe("the manifest", () => {
   const image = {
     Candidate: 1234567,
@@ -55,7 +49,7 @@ describe("the manifest", () => {
       for (let at = 0; at < bytes.length; at += 7) yield bytes.subarray(at, at + 7);
     }
     const rows: unknown[] = [];
-    for await (const row of manifestRows(body(), "preventad")) rows.push(row);
+    for await (const row of parseRows(body(), PATHS, "the list")) rows.push(row);
     return rows;
   };
 
@@ -64,18 +58,23 @@ describe("the manifest", () => {
     expect(await read(text.replaceAll("/", "\\/"))).toEqual([{ Link: "/a/README" }, image]);
   });
 
-  it.each(["", "<html>", '{"Images": [', "[]"])("that is %j is refused", async (text) => {
+  it.each(["", "<html>", '{"error": "no"}', '{"Images": [', "[]"])("that is %j is refused", async (text) => {
     await expect(read(text)).rejects.toMatchObject({ code: "archive-reply" });
   });
 
   it("gives an item for each link, by the tree's names; ids may be numbers", () => {
-    expect([...rowItems(place, image)].map(({ labels }) => labels.Path)).toEqual([
+    expect([...exportItems(place, "loris", image)].map(({ labels }) => labels.Path)).toEqual([
       "sub-1234567/ses-PREBL00/dwi/sub-1234567_ses-PREBL00_run-001_dwi.nii.gz",
       "sub-1234567/ses-PREBL00/dwi/sub-1234567_ses-PREBL00_run-001_dwi.bval",
     ]);
   });
 
   it("may not name a file out of the tree", () => {
-    expect(() => [...rowItems(place, { ...image, Subfolder: ".." })]).toThrow("can't serve");
+    expect(() => [...exportItems(place, "loris", { ...image, Subfolder: ".." })]).toThrow("can't serve");
   });
+});
+
+it("an object has the same bytes whatever the order of its keys", () => {
+  expect(jsonText({ b: "Montréal", a: null })).toBe('{\n  "a": null,\n  "b": "Montréal"\n}\n');
+  expect(jsonText({ a: null, b: "Montréal" })).toBe(jsonText({ b: "Montréal", a: null }));
 });

@@ -6,6 +6,7 @@ import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
 import type { Redactor } from "../../lib/redact.ts";
 import { type Http, statusError } from "../../transports/http.ts";
+import type { BaseUrl } from "./base-url.ts";
 
 export interface LorisCredentials {
   readonly user?: string;
@@ -18,8 +19,7 @@ export interface LorisTokensOptions {
   readonly http: Http;
   /** Name of the configured archive, for messages. */
   readonly archive: string;
-  /** With the version, without a slash at the end. */
-  readonly base: string;
+  readonly base: BaseUrl;
   readonly credentials: LorisCredentials;
   readonly redactor: Redactor;
 }
@@ -31,6 +31,8 @@ export class LorisTokens {
   readonly #options: LorisTokensOptions;
   #token: string | null = null;
   #login: Promise<string> | null = null;
+  /** A refusal is final: wrong logins lock an account out. */
+  #refusal: RunError | null = null;
 
   constructor(options: LorisTokensOptions) {
     this.#options = options;
@@ -46,6 +48,7 @@ export class LorisTokens {
     const { credentials } = this.#options;
     if (credentials.token !== undefined) return credentials.token;
     if (this.#token !== null) return this.#token;
+    if (this.#refusal !== null) throw this.#refusal;
     this.#login ??= this.#ask(context).finally(() => {
       this.#login = null;
     });
@@ -71,11 +74,11 @@ export class LorisTokens {
   async #ask(context: Context): Promise<string> {
     const { archive, http, base, credentials, redactor } = this.#options;
     const { user, password } = credentials;
-    if (!user || !password) throw this.#denied("shows its data to registered users only");
+    if (!user || !password) throw this.#unnamed(user);
     const response = await http.request(
       {
         method: "POST",
-        url: new URL(`${base}/login`),
+        url: new URL(`${await base.get(context)}/login`),
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ username: user, password }),
         firstByteTimeoutMs: FIRST_BYTE_MS,
@@ -83,14 +86,27 @@ export class LorisTokens {
       context,
     );
     const at = { url: response.url, archive };
-    const failure = statusError(response, context);
-    if (failure) {
-      await response.discard();
-      throw failure.with(at);
+    const text = await response.text(TEXT_LIMIT_BYTES);
+    const reply = parseObject(text);
+    const said = typeof reply?.error === "string" ? reply.error : "";
+    if (/unacceptable jwt key/iu.test(said)) {
+      const what = `${archive} can give no tokens: its own key is too weak (HTTP ${response.status})`;
+      throw new RunError("archive-error", what, {
+        at,
+        retry: "never",
+        hint: "tell those who run the archive",
+      });
     }
-    const reply = parseObject(await response.text(TEXT_LIMIT_BYTES));
+    const failure = statusError(response, context);
+    if (failure) throw failure.with(at);
     if (response.status === 400 || response.status === 401) {
-      throw this.#denied(reasonOf(typeof reply?.error === "string" ? reply.error : "", user));
+      this.#refusal = this.#denied(reasonOf(said, user));
+      throw this.#refusal;
+    }
+    if (isPage(text)) {
+      throw new RunError("archive-reply", `${archive}: a web page came in place of a login (${pageReason})`, {
+        at,
+      });
     }
     // Without the text: it may hold a token.
     if (response.status !== 200 || typeof reply?.token !== "string" || reply.token === "") {
@@ -103,6 +119,16 @@ export class LorisTokens {
     redactor.add(reply.token);
     this.#token = reply.token;
     return reply.token;
+  }
+
+  #unnamed(user: string | undefined): RunError {
+    const { archive } = this.#options;
+    const prefix = `GANTRY_${archive.toUpperCase().replaceAll("-", "_")}_`;
+    const missing = user ? `${prefix}PASSWORD` : `${prefix}USER and ${prefix}PASSWORD`;
+    return new RunError("access-login", `${archive} shows its data to registered users only`, {
+      at: { archive },
+      hint: `set ${missing}, or store a login with \`gantry login ${archive}\``,
+    });
   }
 
   #denied(what: string): RunError {
@@ -119,11 +145,18 @@ function reasonOf(message: string, user: string): string {
   if (/suspended/iu.test(message))
     return "has locked logins from here for up to an hour after too many wrong ones: wait, then log in again";
   if (/not yet been activated/iu.test(message)) return `has not activated the account of ${user} yet`;
-  if (/deactivated/iu.test(message)) return `has deactivated the account of ${user}: ask the archive`;
+  if (/deactivated/iu.test(message))
+    return `has deactivated the account of ${user}, as it does after a year without a login: ask the archive`;
   if (message === "")
     return `refused the login of ${user} without a reason: the password may have to be changed on its web page first`;
   return `refused the login of ${user}: wrong user name or password`;
 }
+
+/** What a page in place of data may mean: LORIS 28 sends one to accounts with a second factor, with status 200. */
+export const pageReason =
+  "an account with two-factor login can't be used here, or a proxy asks for something";
+
+export const isPage = (text: string): boolean => text.trimStart().startsWith("<");
 
 function parseObject(text: string): Record<string, unknown> | null {
   try {
