@@ -16,6 +16,13 @@ import { type Context, type Log, systemClock } from "./lib/context.ts";
 import { nearMatches } from "./model/address.ts";
 import { type Finding, failed, fine, warning } from "./model/finding.ts";
 import type { AccountKind } from "./sources/source.ts";
+import {
+  type AscpDescription,
+  describeAscp as describe,
+  isAtLeast,
+  OLDEST_VERSION,
+} from "./transports/ascp/describe-ascp.ts";
+import { type Installed, installAscp as install } from "./transports/ascp/install-ascp.ts";
 import { createHttp, type Http } from "./transports/http.ts";
 import { VERSION } from "./version.ts";
 
@@ -158,6 +165,42 @@ export async function* diagnose(
   for (const each of names) yield* about(each, checkArchive(each, findArchive(each, known), options));
 }
 
+/** Which ascp is used. `program`: the one that the user names. Throws `usage`. */
+export function describeAscp(options: AccountOptions & { program?: string } = {}): Promise<AscpDescription> {
+  return describe(options.environment ?? process.env, options.program);
+}
+
+/** Whether a version of ascp is one that transfers are known to work with. */
+export const isAscpNewEnough = (version: string): boolean => isAtLeast(version, OLDEST_VERSION);
+
+/** Installs ascp. `sdk`: a URL, `file:///…` or a path; default: IBM's newest. Throws like `installAscp` there. */
+export async function installAscp(options: AccountOptions & { sdk?: string } = {}): Promise<Installed> {
+  const { environment = process.env, sdk } = options;
+  const context = contextOf(options);
+  let http: Http | null = null;
+  const openHttp = (): Http => {
+    http ??= createHttp({
+      userAgent: `gantry/${VERSION}`,
+      connections: 1,
+      stallTimeoutMs: 60_000,
+      environment,
+    });
+    return http;
+  };
+  try {
+    return await install({ environment, context, http: openHttp, ...(sdk === undefined ? {} : { sdk }) });
+  } finally {
+    await (http as Http | null)?.close();
+  }
+}
+
+const contextOf = (options: AccountOptions): Context => ({
+  signal: options.signal ?? new AbortController().signal,
+  clock: systemClock,
+  random: Math.random,
+  log: options.log ?? (() => undefined),
+});
+
 const isThere = async (path: string): Promise<boolean> => {
   const { stat } = await import("node:fs/promises");
   return stat(path).then(
@@ -173,12 +216,7 @@ async function* checkArchive(
   options: AccountOptions,
 ): AsyncGenerator<Finding> {
   const { environment = process.env } = options;
-  const context: Context = {
-    signal: options.signal ?? new AbortController().signal,
-    clock: systemClock,
-    random: Math.random,
-    log: options.log ?? (() => undefined),
-  };
+  const context = contextOf(options);
   let http: Http | null = null;
   const openHttp = (): Http => {
     http ??= createHttp({

@@ -11,13 +11,30 @@ import type { GetOptions, Run } from "./pipeline/get.ts";
 import { type VerifyRun, verify as verifyFolder } from "./pipeline/verify.ts";
 import { openStore } from "./sinks/index.ts";
 
-export { type AccountOptions, diagnose, type LoggedIn, logIn, logOut, readAccountKind } from "./access.ts";
+export {
+  type AccountOptions,
+  describeAscp,
+  diagnose,
+  installAscp,
+  isAscpNewEnough,
+  type LoggedIn,
+  logIn,
+  logOut,
+  readAccountKind,
+} from "./access.ts";
 export type { Account, Secrets } from "./accounts/secrets.ts";
 export { type AddedArchive, addArchive, type RemovedArchive, removeArchive } from "./archives.ts";
 export { checkSums, type SumsResult, writeSums } from "./checksums/sums.ts";
 export type { ArchiveConfig } from "./config.ts";
 export { ERROR_TABLE, type ErrorCode, RunError } from "./errors.ts";
-export { type FindOptions, type Gantry, type Listing, type OpenOptions, open } from "./gantry.ts";
+export {
+  type AscpChoices,
+  type FindOptions,
+  type Gantry,
+  type Listing,
+  type OpenOptions,
+  open,
+} from "./gantry.ts";
 export type { Context, Log, LogLevel } from "./lib/context.ts";
 export { systemClock } from "./lib/context.ts";
 export { makeFolder } from "./lib/durable-file.ts";
@@ -44,6 +61,8 @@ export { createNotifier } from "./pipeline/notify.ts";
 export { type FolderStatus, readStatus, stopRun } from "./pipeline/status.ts";
 export type { VerifyRun } from "./pipeline/verify.ts";
 export type { AccountKind, Citation } from "./sources/source.ts";
+export { type AscpDescription, OLDEST_VERSION as OLDEST_ASCP } from "./transports/ascp/describe-ascp.ts";
+export type { Installed } from "./transports/ascp/install-ascp.ts";
 export { VERSION } from "./version.ts";
 
 /** Proves again what is in a folder, offline. */

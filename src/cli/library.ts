@@ -5,6 +5,7 @@
 import type * as gantry from "../index.ts";
 
 export type {
+  AscpChoices,
   DropFound,
   Filters,
   Finding,
@@ -46,6 +47,10 @@ export type Library = Pick<
   | "logIn"
   | "logOut"
   | "diagnose"
+  | "describeAscp"
+  | "installAscp"
+  | "isAscpNewEnough"
+  | "OLDEST_ASCP"
 >;
 
 export const loadLibrary = (): Promise<Library> => import("../index.ts");

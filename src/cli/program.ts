@@ -88,6 +88,12 @@ export const COMMANDS: readonly Entry[] = [
     load: () => import("./commands/logout.ts"),
   },
   {
+    name: "ascp",
+    summary: "tell which ascp is used, or install it",
+    group: MORE,
+    load: () => import("./commands/ascp.ts"),
+  },
+  {
     name: "doctor",
     summary: "find out what is in the way of an archive or a folder",
     group: MORE,

@@ -1,3 +1,4 @@
+import { ASCP_FLAGS, type AscpFlags, ascpChoices } from "../ascp-flags.ts";
 import { CACHE_FLAGS, type CacheFlags, cacheOptions } from "../cache.ts";
 import {
   type Call,
@@ -19,7 +20,7 @@ import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
 import { counted, shown, sized } from "../render/wording.ts";
 import { createWriter, OutputClosed, say, type Writer } from "../render/writer.ts";
 
-interface Flags extends TableFlags, CacheFlags {
+interface Flags extends TableFlags, CacheFlags, AscpFlags {
   readonly output?: string;
   readonly layout?: string;
   readonly pack?: string;
@@ -112,6 +113,7 @@ const FLAGS: readonly Flag[] = [
   { flags: "--log-dir <dir>", help: "where logs go (default: DIR/.gantry/logs)", group: TELL },
   { flags: "--json", help: "print events to stdout, one a line", group: TELL },
   { flags: "--detached", help: "this is the background part of --detach", hidden: true },
+  ...ASCP_FLAGS,
   ...TABLE_FLAGS,
   ...FILTER_FLAGS,
   ...CACHE_FLAGS,
@@ -229,6 +231,7 @@ export const command = defineCommand<Flags>({
         },
         {
           redactor,
+          ...ascpChoices(flags),
           ...cacheOptions(flags, running),
           ...(logbook === null ? {} : { log: logbook.log }),
           ...(settings.retries === undefined ? {} : { retries: settings.retries }),
