@@ -69,15 +69,16 @@ export async function openSource(
     readonly replies: ReplyCache | null;
     readonly redactor: Redactor;
     readonly ascp: Ascp;
+    readonly link: () => string | null;
   },
   given?: Secrets,
 ): Promise<Source> {
-  const { http, replies, redactor, ascp } = parts;
+  const { http, replies, redactor, ascp, link } = parts;
   const kind = await kindOf(config);
   const secrets = given ?? readSecrets(config, environment);
   for (const secret of [secrets.password, secrets.token, secrets.apiKey]) if (secret) redactor.add(secret);
   const { name, url, settings } = config;
-  return kind.create({ archive: name, url, settings, http: http(), replies, redactor, ascp, secrets });
+  return kind.create({ archive: name, url, settings, http: http(), replies, redactor, ascp, secrets, link });
 }
 
 /** How users are known to an archive; null: it knows none. Throws `usage`. */

@@ -14,7 +14,8 @@ import { type Finding, failed } from "./model/finding.ts";
 import type { Item, Row } from "./model/item.ts";
 import { type Filters, NO_FILTERS } from "./model/query.ts";
 import type { Request } from "./model/selection.ts";
-import { type AskContext, readAsk } from "./pipeline/asks.ts";
+import { siteKindOf } from "./model/site.ts";
+import { type AskContext, askFor, type Opened, openWords, readAsk } from "./pipeline/asks.ts";
 import { type DropOptions, type DropSummary, drop } from "./pipeline/drop.ts";
 import { type GetOptions, get, type Run, type RunEnvironment } from "./pipeline/get.ts";
 import {
@@ -202,14 +203,15 @@ export async function open(options: OpenOptions = {}): Promise<Gantry> {
     },
   });
   const sources = new Map<string, Promise<Source>>();
+  const links = new Map<string, string>();
   const source = (name: string): Promise<Source> => {
     const known = sources.get(name);
     if (known) return known;
     const open = async (): Promise<Source> =>
       openSource(
-        name === LINKS.name ? LINKS : findArchive(name, archives),
+        archiveOf(name, archives),
         environment,
-        { http: openHttp, replies, redactor, ascp },
+        { http: openHttp, replies, redactor, ascp, link: () => links.get(name) ?? null },
         options.secrets?.[name],
       );
     const opened = open();
@@ -222,9 +224,10 @@ export async function open(options: OpenOptions = {}): Promise<Gantry> {
     context,
     retry,
     source,
+    links,
     store: openStore,
     archives: {
-      knows: (name) => archives.has(name) || name === LINKS.name,
+      knows: (name) => archives.has(name) || name === LINKS.name || siteKindOf(name) !== null,
       ofServer: (server) => archiveOfServer(server, archives),
       fallback: "tcia",
     },
@@ -268,11 +271,11 @@ class OpenGantry implements Gantry {
     words: readonly string[],
     options: { recursive: boolean; long: boolean; filters: Filters },
   ): Promise<Listing> {
-    const target = parseTarget(words);
-    if (target.kind !== "archive" || options.recursive || hasFilters(options.filters))
-      return this.find(words, options);
-    const source = await this.#run.source(target.archive);
-    const queries = await resolveQueries(source, target.paths, options.filters, this.#context);
+    const opened = await openWords(words, this.#ask({}));
+    if (opened.kind !== "places" || options.recursive || hasFilters(options.filters))
+      return this.#findItems(opened, options);
+    const source = await this.#run.source(opened.archive);
+    const queries = await resolveQueries(source, opened.paths, options.filters, this.#context);
     const context = this.#context;
     async function* rows(): AsyncGenerator<Row> {
       for (const query of queries) {
@@ -286,10 +289,14 @@ class OpenGantry implements Gantry {
 
   async find(words: readonly string[], options: FindOptions): Promise<Listing & { savedTo?: string }> {
     if (options.level !== undefined || options.count === true) return this.#findLevel(words, options);
+    return this.#findItems(await openWords(words, this.#ask(options)), options);
+  }
+
+  async #findItems(opened: Opened, options: FindOptions): Promise<Listing & { savedTo?: string }> {
     const { save } = options;
     const form = save === undefined ? null : (await import("./selections/save.ts")).saveForm(save);
-    const ask = await readAsk(
-      words,
+    const ask = await askFor(
+      opened,
       options.filters,
       { skipBad: options.skipBad ?? false },
       this.#ask(options),
@@ -309,6 +316,11 @@ class OpenGantry implements Gantry {
     const columns = [...source.capabilities.columns, "address"];
     const { warn } = this.#levelOptions(options, null);
     let unknown = 0;
+    // Of a package only who has its link can use more than the path: that is what is appended to the link.
+    const shownAddress = async ({ archive, address }: Item): Promise<string> =>
+      (await this.#run.source(archive)).capabilities.openedByLink
+        ? address.slice(archive.length + 1)
+        : address;
     async function* rows(): AsyncGenerator<Row> {
       for await (const item of items()) {
         if (item.unknown) {
@@ -317,7 +329,7 @@ class OpenGantry implements Gantry {
         }
         const row: Record<string, Row[string]> = {};
         for (const column of source.capabilities.columns) row[column] = item.labels[column] ?? null;
-        yield { ...row, address: item.address };
+        yield { ...row, address: await shownAddress(item) };
       }
     }
     return { columns, rows: rows(), unknown: () => unknown, ...summaryOf(source, columns), ...saved };
@@ -461,16 +473,17 @@ class OpenGantry implements Gantry {
     return { source, context: this.#context, limit, warn };
   }
 
-  #ask(options: { warn?: (sentence: string) => void }): AskContext {
-    const { source, archives, fetchSelection, stdin } = this.#run;
+  #ask(options: { warn?: (sentence: string) => void; save?: string }): AskContext {
+    const { source, archives, fetchSelection, stdin, links } = this.#run;
     return {
       source,
+      links,
       archives,
       fetchSelection,
       stdin,
       context: this.#context,
       // A saved selection holds everything that a get needs.
-      select: { complete: "save" in options && options.save !== undefined, folder: this.#context.temporary },
+      select: { complete: options.save !== undefined, folder: this.#context.temporary },
       warn: options.warn ?? ((sentence) => this.#context.log("warn", sentence)),
     };
   }
@@ -485,6 +498,14 @@ function ascpSettings({ resumeLevel, policy, decrypt }: AscpChoices): Partial<Tr
     ...(policy === undefined ? {} : { rate_policy: policy }),
     ...(decrypt ? { content_protection: "decrypt" } : {}),
   };
+}
+
+/** A configured archive, or one that its name alone tells: links, packages, ascp sites. Throws `usage`. */
+function archiveOf(name: string, archives: ReadonlyMap<string, ArchiveConfig>): ArchiveConfig {
+  if (name === LINKS.name) return LINKS;
+  const kind = siteKindOf(name);
+  if (kind === null) return findArchive(name, archives);
+  return { name, kind, url: "https://", settings: {}, from: "built-in" };
 }
 
 /**

@@ -45,6 +45,7 @@ export type { Finding } from "./model/finding.ts";
 export type { Item, Row, Value } from "./model/item.ts";
 export { DATE_FILTERS, type Filters, NO_FILTERS, type Query, WORD_FILTERS } from "./model/query.ts";
 export { displayName } from "./model/safe-path.ts";
+export { secretLinkName } from "./model/site.ts";
 export type { DropFound, DropOptions, DropSummary } from "./pipeline/drop.ts";
 export {
   EVENTS_VERSION,

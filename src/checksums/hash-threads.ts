@@ -2,7 +2,7 @@
 import { Worker } from "node:worker_threads";
 import { RunError } from "../errors.ts";
 import { onDisk } from "../lib/durable-file.ts";
-import type { SumsAlgorithm } from "./sums-line.ts";
+import type { SumsAlgorithm } from "../model/sums-line.ts";
 
 const MAX_BATCH = 64;
 

@@ -13,6 +13,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { formatSumsLine, parseSumsLine, type SumsAlgorithm } from "../model/sums-line.ts";
 import {
   type CheckSumsOptions,
   checkSums,
@@ -21,7 +22,6 @@ import {
   type SumsResult,
   writeSums,
 } from "./sums.ts";
-import { formatSumsLine, parseSumsLine, type SumsAlgorithm } from "./sums-line.ts";
 
 const md5 = (text: string | Uint8Array): string => createHash("md5").update(text).digest("hex");
 const M = md5("one");

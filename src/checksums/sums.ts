@@ -6,10 +6,10 @@ import type { Digest } from "../lib/digest.ts";
 import { onDisk, writeFileDurably } from "../lib/durable-file.ts";
 import { sortLines } from "../lib/external-sort.ts";
 import { readLineBatches } from "../lib/lines.ts";
+import { formatSumsLine, parseSumsLine, type SumsAlgorithm, type SumsEntry } from "../model/sums-line.ts";
 import { type HashAnswer, type HashThreads, openHashThreads } from "./hash-threads.ts";
-import { formatSumsLine, parseSumsLine, type SumsAlgorithm, type SumsEntry } from "./sums-line.ts";
 
-export { parseSumsLine, type SumsAlgorithm, type SumsEntry } from "./sums-line.ts";
+export { parseSumsLine, type SumsAlgorithm, type SumsEntry } from "../model/sums-line.ts";
 
 const DEFAULT_JOBS = 4;
 /** So many lines for each job are in work, or wait for an earlier one: a bound for memory. */

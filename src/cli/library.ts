@@ -39,6 +39,7 @@ export type Library = Pick<
   | "openLogbook"
   | "createNotifier"
   | "createRedactor"
+  | "secretLinkName"
   | "parseRate"
   | "parseDuration"
   | "addArchive"

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { RunError } from "../errors.ts";
 import { parseDuration, parseRate } from "../lib/limiter.ts";
 import { createRedactor } from "../lib/redact.ts";
+import { secretLinkName } from "../model/site.ts";
 import type { RunEvent, RunSummary } from "../pipeline/events.ts";
 import type { FolderStatus, Library, Row } from "./library.ts";
 import { main } from "./main.ts";
@@ -92,6 +93,7 @@ function fakeLibrary(answers: {
     parseRate,
     parseDuration,
     createRedactor,
+    secretLinkName,
     open: async (options: object) => {
       note("open", options);
       return {
@@ -555,6 +557,19 @@ describe("get --detach", () => {
     expect(err).toContain("process 4711");
     expect(err).toContain("gantry status 'd d' --watch");
     expect(err).toContain("gantry stop 'd d'");
+  });
+
+  it("hands a link that is a secret over on standard input, and not as an argument", async () => {
+    const { system, started } = detached(new Promise(() => undefined));
+    const context = Buffer.from(JSON.stringify({ package_id: "7", passcode: "5ecre7" })).toString("base64");
+    const link = `https://faspex.example.org/aspera/faspex/public/package?context=${context}`;
+    const { status } = await run(["get", link, "a/b", "--detach", "-o", "d"], {}, { system });
+    expect(status).toBe(0);
+    expect(started[0]).toEqual(
+      expect.arrayContaining(["node", "gantry.js", "get", "-", "a/b", "-o", "d", "--detached"]),
+    );
+    expect(started[1]).toMatchObject({ stdin: `${link}\n` });
+    expect(JSON.stringify(started[0])).not.toContain(context);
   });
 
   it("returns the exit of a run that ends at once", async () => {

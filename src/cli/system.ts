@@ -41,6 +41,8 @@ export interface System {
       readonly log: string;
       readonly cwd: string;
       readonly env: Readonly<Record<string, string | undefined>>;
+      /** What it reads from standard input; default: nothing. */
+      readonly stdin?: string;
     },
   ): Promise<{ readonly pid: number; readonly ended: Promise<number>; forget(): void }>;
   /** One line from the terminal, without its end; null at the end of input. */
@@ -119,7 +121,7 @@ export const system: System = {
       kill: (signal) => void child.kill(signal),
     };
   },
-  async detach(command, { log, cwd, env }) {
+  async detach(command, { log, cwd, env, stdin }) {
     const [program = "", ...args] = command;
     // Node's recursive mkdir never ends where a folder takes no children, as below /proc.
     const { makeFolder } = await import("../index.ts");
@@ -127,7 +129,8 @@ export const system: System = {
     const file = await open(log, "a");
     try {
       // Its own session (setsid), so that no hang-up of this terminal reaches it.
-      const child = spawn(program, args, { cwd, env, detached: true, stdio: ["ignore", file.fd, file.fd] });
+      const input = stdin === undefined ? "ignore" : "pipe";
+      const child = spawn(program, args, { cwd, env, detached: true, stdio: [input, file.fd, file.fd] });
       const ended = new Promise<number>((resolve) => {
         child.on("exit", (code, signal) =>
           resolve(code ?? 128 + (constants.signals[signal ?? "SIGTERM"] ?? 0)),
@@ -137,6 +140,8 @@ export const system: System = {
         child.on("spawn", resolve);
         child.on("error", reject);
       });
+      // A few lines fit into a pipe, which keeps them whatever becomes of us; one who reads nothing is no failure.
+      child.stdin?.on("error", () => undefined).end(stdin);
       return { pid: child.pid ?? 0, ended, forget: () => child.unref() };
     } finally {
       await file.close();

@@ -6,15 +6,20 @@ import { open } from "node:fs/promises";
 import { RunError } from "../errors.ts";
 import { onDisk } from "./durable-file.ts";
 
-export type DigestAlgorithm = "md5" | "sha1" | "sha256";
+export type DigestAlgorithm = "md5" | "sha1" | "sha256" | "sha512";
 /** Lower-case hex of the right length, e.g. `md5:d41d8cd98f00b204e9800998ecf8427e`. */
 export type Digest = `${DigestAlgorithm}:${string}`;
 
-const HEX_CHARACTERS: Readonly<Record<DigestAlgorithm, number>> = { md5: 32, sha1: 40, sha256: 64 };
+const HEX_CHARACTERS: Readonly<Record<DigestAlgorithm, number>> = {
+  md5: 32,
+  sha1: 40,
+  sha256: 64,
+  sha512: 128,
+};
 const READ_BYTES = 1024 * 1024;
 
 export function isDigest(text: string): text is Digest {
-  const match = /^(md5|sha1|sha256):([0-9a-f]+)$/.exec(text);
+  const match = /^(md5|sha1|sha256|sha512):([0-9a-f]+)$/.exec(text);
   return match !== null && match[2]!.length === HEX_CHARACTERS[match[1] as DigestAlgorithm];
 }
 

@@ -52,7 +52,7 @@ function escapeRegExp(text: string): string {
 
 /** Fields whose value is a secret, by the end of their name: `access_token`, `X-Amz-Signature`, `DB_PASSWORD`. */
 const NAME =
-  "(?:passw(?:or)?d|passphrase|secret|secret[_-]?key|api[_-]?key|access[_-]?key|token|jwt|signature|credential|" +
+  "(?:passw(?:or)?d|passphrase|passcode|secret|secret[_-]?key|api[_-]?key|access[_-]?key|token|jwt|signature|credential|" +
   "(?<![a-z])(?:pwd|pass|sig))";
 
 /** Each keeps what group 1 caught and masks the rest. None can backtrack over a long text. */
@@ -65,6 +65,8 @@ const PATTERNS: readonly RegExp[] = [
   /(\bx-(?:api-key|auth-token|access-token)\s{0,3}:\s{0,3})[^\s"',;\\]+/gi,
   // The last @ before the path ends the userinfo, so that a password with an @ goes as a whole.
   /(\b[a-z][a-z0-9+.-]{0,20}:\/\/)[^\s/?#"'<>\\]{1,500}(?=@)/gi,
+  // What opens an Aspera package (Faspex 5 public links), and the code that is got for it.
+  /([?&](?:context|state|code)=)[^\s&"'<>;,\\]+/gi,
   new RegExp(`(${NAME}\\s{0,3}=\\s{0,3}")[^"\\r\\n]+`, "gi"),
   new RegExp(`(${NAME}\\s{0,3}=\\s{0,3}')[^'\\r\\n]+`, "gi"),
   new RegExp(`(${NAME}\\s{0,3}=\\s{0,3})[^\\s&"'<>;,\\\\]+`, "gi"),

@@ -6,10 +6,10 @@ import { RunError } from "../errors.ts";
 export type Target =
   /** Places in a configured archive; `[]` is its root. At least one. */
   | { readonly kind: "archive"; readonly archive: string; readonly paths: readonly (readonly string[])[] }
-  /** A ready selection in a file. */
-  | { readonly kind: "file"; readonly path: string }
-  /** A ready selection on standard input. */
-  | { readonly kind: "stdin" }
+  /** A ready selection in a file. `more`: further words, which only a link in the file can take (`@FILE`). */
+  | { readonly kind: "file"; readonly path: string; readonly more: readonly string[] }
+  /** A ready selection, or a link, on standard input. */
+  | { readonly kind: "stdin"; readonly more: readonly string[] }
   /** A link or an ascp site: `scheme` is the URL's, `ssh` for `user@host:dir`. `more`: the further words. */
   | {
       readonly kind: "link";
@@ -18,7 +18,9 @@ export type Target =
       readonly more: readonly string[];
     };
 
-const ARCHIVE = /^([a-z][a-z0-9-]+):(.*)$/su;
+/** A configured archive's name, or `HOST/NUMBER` of a package (model/site.ts), and a place in it. */
+const ARCHIVE =
+  /^([a-z][a-z0-9-]+|(?:localhost|[a-z0-9-]+(?:\.[a-z0-9-]+)+|\[[0-9a-f:]+\])(?::\d+)?\/\d+):(?!\/\/)(.*)$/su;
 const ASCP_SITE = /^[^\s@/:]+@[^\s@/:]+:/u;
 
 /**
@@ -29,29 +31,26 @@ export function parseTarget(words: readonly string[]): Target {
   const [word, ...paths] = words;
   if (word === undefined || word === "")
     throw new RunError("usage", "no address was given", { hint: "for example: gantry ls tcia:" });
-  if (word === "-") return withoutPaths({ kind: "stdin" }, paths);
-  if (word.startsWith("@")) return withoutPaths({ kind: "file", path: word.slice(1) }, paths);
+  if (word === "-") return { kind: "stdin", more: paths };
+  if (word.startsWith("@")) return { kind: "file", path: word.slice(1), more: paths };
   const scheme = /^([A-Za-z][A-Za-z0-9+.-]*):\/\//u.exec(word)?.[1];
   if (scheme !== undefined) return { kind: "link", scheme: scheme.toLowerCase(), text: word, more: paths };
   if (ASCP_SITE.test(word)) return { kind: "link", scheme: "ssh", text: word, more: paths };
   const match = ARCHIVE.exec(word);
-  if (!match) return withoutPaths({ kind: "file", path: word }, paths);
+  if (!match) {
+    if (paths.length > 0) throw noPaths(paths[0] as string);
+    return { kind: "file", path: word, more: [] };
+  }
   const base = parsePath(match[2] as string, word);
   const all = paths.length === 0 ? [base] : paths.map((path) => [...base, ...parsePath(path, path)]);
   return { kind: "archive", archive: match[1] as string, paths: all };
 }
 
-function withoutPaths(target: Target, paths: readonly string[]): Target {
-  if (paths.length > 0) {
-    throw new RunError(
-      "usage",
-      `a selection takes no further paths, but ${JSON.stringify(paths[0])} was given`,
-      {
-        hint: "an archive's name ends in a colon, for example tcia:",
-      },
-    );
-  }
-  return target;
+/** The error for paths after a selection, which takes none. */
+export function noPaths(path: string): RunError {
+  return new RunError("usage", `a selection takes no further paths, but ${JSON.stringify(path)} was given`, {
+    hint: "an archive's name ends in a colon, for example tcia:",
+  });
 }
 
 /** Segments split at `/`, each percent-decoded once; one trailing slash is allowed. Throws `usage`. */

@@ -43,8 +43,8 @@ export function parseFileLink(link: string): string {
   const kind = packageKindOf(link);
   if (kind !== null) {
     const what = kind === "faspex" ? "an Aspera package" : "an Aspera site";
-    throw new RunError("usage", `${shownHost(link)}: this is ${what}, which this version can't fetch yet`, {
-      hint: "a later version takes it the same way: gantry get LINK -o DIR",
+    throw new RunError("usage", `${shownHost(link)}: this is ${what}, and no plain file`, {
+      hint: "it is asked for alone: gantry get LINK -o DIR",
     });
   }
   if (!/^https?:\/\//iu.test(link)) {

@@ -96,9 +96,15 @@ export function describeRequest(request: Request): string {
   return words.join(" ");
 }
 
-/** `archive:a/b/c`, each segment percent-encoded where `/`, `%` or control characters need it. */
+/** `archive:a/b/c`, or `aspera://user@host/a/b/c`, each segment percent-encoded where `/`, `%` or control characters need it. */
 export function formatAddress(archive: string, path: readonly string[]): string {
-  return `${archive}:${path.map(encodeSegment).join("/")}`;
+  const joint = archive.includes("://") ? (path.length === 0 ? "" : "/") : ":";
+  return `${archive}${joint}${formatPath(path)}`;
+}
+
+/** A path as it may be appended to an address. */
+export function formatPath(path: readonly string[]): string {
+  return path.map(encodeSegment).join("/");
 }
 
 export function encodeSegment(segment: string): string {

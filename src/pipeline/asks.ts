@@ -10,11 +10,12 @@ import { RunError } from "../errors.ts";
 import { compareKeys, groupSorted, mergeSorted } from "../lib/external-sort.ts";
 import { readLines } from "../lib/lines.ts";
 import { redactUrl } from "../lib/redact.ts";
-import { parseTarget } from "../model/address.ts";
+import { noPaths, parsePath, parseTarget } from "../model/address.ts";
 import type { Item } from "../model/item.ts";
 import { isManifestLink, LINK_ARCHIVE, parseFileLink } from "../model/link.ts";
 import type { Filters } from "../model/query.ts";
 import { formatAddress, parseItem, type Request } from "../model/selection.ts";
+import { readSite, type Site } from "../model/site.ts";
 import type { Archives, Ref } from "../selections/found.ts";
 import { checkSelectionFile, readSelection, type SelectionPlace } from "../selections/read.ts";
 import type { Source, SourceContext } from "../sources/source.ts";
@@ -23,6 +24,8 @@ import { lookupItems, resolveQueries, type SelectOptions, selectItems } from "./
 
 export interface AskContext {
   readonly source: (archive: string) => Promise<Source>;
+  /** The links that open archives which no configuration names, by the archive's name: each is a secret. */
+  readonly links: Map<string, string>;
   /** What selection files have to know of the configured archives. */
   readonly archives: Archives;
   /** Writes the selection that is at a URL to a file. */
@@ -41,6 +44,15 @@ export interface Ask {
   addresses: (() => AsyncIterable<string>) | null;
 }
 
+/** What the words of a command line name, as far as it can be said without asking an archive. */
+export type Opened =
+  /** Places in an archive; at least one. */
+  | { readonly kind: "places"; readonly archive: string; readonly paths: readonly (readonly string[])[] }
+  /** Links of plain files, or one of a manifest. */
+  | { readonly kind: "links"; readonly links: readonly string[] }
+  /** A ready selection; `name` is what its request is called. */
+  | { readonly kind: "list"; readonly place: SelectionPlace; readonly name: string };
+
 /** What was typed: ADDRESS PATH…, or a file with a ready selection. Throws `usage`, `bad-selection`, `unknown-name` … */
 export async function readAsk(
   words: readonly string[],
@@ -48,14 +60,22 @@ export async function readAsk(
   options: { readonly skipBad: boolean },
   ask: AskContext,
 ): Promise<Ask> {
+  return askFor(await openWords(words, ask), filters, options, ask);
+}
+
+/** Reads words; a link that is a secret is kept in `ask.links`, and only its archive's name goes on. Throws `usage`. */
+export async function openWords(words: readonly string[], ask: AskContext): Promise<Opened> {
   const target = parseTarget(words);
-  if (target.kind === "archive") return readPathsAsk(target.archive, target.paths, filters, ask);
-  if (target.kind === "link") return readLinkAsk([target.text, ...target.more], filters, options, ask);
-  if (target.kind === "stdin") {
-    const place = { path: await spool(ask.stdin(), ask), name: "standard input", url: null, folder: null };
-    return readListAsk(place, "standard input", filters, options, ask);
+  if (target.kind === "archive") return { ...target, kind: "places" };
+  if (target.kind === "link") {
+    const site = readSite(target.text);
+    return site ? openSite(site, target.more, ask) : { kind: "links", links: [target.text, ...target.more] };
   }
-  const { path } = target;
+  if (target.kind === "stdin") {
+    const path = await spool(ask.stdin(), ask);
+    return openFile({ path, name: "standard input", url: null, folder: null }, target.more, ask);
+  }
+  const { path, more } = target;
   await checkSelectionFile(path);
   // A pipe, as from `<(grep …)`, can be read once, and a selection is read several times.
   const once = !(await stat(path)).isFile();
@@ -63,7 +83,47 @@ export async function readAsk(
   const place = once
     ? { path: await spool(createReadStream(path), ask), name, url: null, folder: null }
     : { path, name, url: null, folder: dirname(path) };
-  return readListAsk(place, name, filters, options, ask);
+  return openFile(place, more, ask);
+}
+
+/** A selection, or a file whose first line is the link of a package or a site. */
+async function openFile(place: SelectionPlace, more: readonly string[], ask: AskContext): Promise<Opened> {
+  const first = await firstLine(place.path);
+  const site = first.includes("://") ? readSite(first) : null;
+  if (site) return openSite(site, more, ask);
+  if (more.length > 0) throw noPaths(more[0] as string);
+  return { kind: "list", place, name: place.name };
+}
+
+/** The beginning of the first line that is not blank. */
+async function firstLine(path: string): Promise<string> {
+  let text = "";
+  for await (const chunk of createReadStream(path, { encoding: "utf8", end: 64 * 1024 })) text += chunk;
+  return (/\S[^\r\n]*/u.exec(text.replace(/^\uFEFF/u, ""))?.[0] ?? "").trim();
+}
+
+function openSite({ archive, path, bearer }: Site, more: readonly string[], ask: AskContext): Opened {
+  if (bearer !== null) ask.links.set(archive, bearer);
+  // In a package paths are shown, and often written, with a slash before them.
+  const paths = more.map((word) => [...path, ...parsePath(word.replace(/^\/(?=.)/u, ""), word)]);
+  return { kind: "places", archive, paths: paths.length === 0 ? [path] : paths };
+}
+
+/** What was opened, as it can be listed and asked again. */
+export function askFor(
+  opened: Opened,
+  filters: Filters,
+  options: { readonly skipBad: boolean },
+  ask: AskContext,
+): Promise<Ask> {
+  switch (opened.kind) {
+    case "places":
+      return readPathsAsk(opened.archive, opened.paths, filters, ask);
+    case "links":
+      return readLinkAsk(opened.links, filters, options, ask);
+    case "list":
+      return readListAsk(opened.place, opened.name, filters, options, ask);
+  }
 }
 
 /** A manifest at a link. */
@@ -170,7 +230,10 @@ export function askAgain(request: Request, addresses: () => AsyncIterable<string
 
 function refOfAddress(address: string): Ref {
   const target = parseTarget([address]);
-  if (target.kind === "link") return { archive: LINK_ARCHIVE, path: [parseFileLink(target.text)] };
+  if (target.kind === "link") {
+    const site = readSite(target.text);
+    return site ?? { archive: LINK_ARCHIVE, path: [parseFileLink(target.text)] };
+  }
   if (target.kind !== "archive")
     throw new RunError("bad-selection", `${JSON.stringify(address)} is no address in an archive`);
   return { archive: target.archive, path: target.paths[0] ?? [] };

@@ -19,6 +19,7 @@ import type { OpenStore, Store } from "../sinks/sink.ts";
 import type { Extra, ForeignFiles, Layout, Source, SourceContext } from "../sources/source.ts";
 import { type Asking, readAskedAddresses, readAsking, removeAsking, writeAsking } from "../state/asking.ts";
 import { hasDrops, hasPendingDrops, readDropRules } from "../state/dropped.ts";
+import { keepLink, loadLinks } from "../state/private-links.ts";
 import { ReceiptWriter, readItemStates } from "../state/receipts.ts";
 import { beginRun, newRunId, type RunHandle, readLiveRuns } from "../state/runs.ts";
 import {
@@ -86,6 +87,8 @@ export interface RunEnvironment {
   readonly context: Context;
   readonly retry: RetryPolicy;
   readonly source: (archive: string) => Promise<Source>;
+  /** See `AskContext.links`. */
+  readonly links: Map<string, string>;
   readonly store: OpenStore;
   readonly archives: Archives;
   readonly fetchSelection: AskContext["fetchSelection"];
@@ -346,6 +349,8 @@ class GetRun {
   /** Kept until the selection is there, so that a run that ends while it lists is not forgotten. */
   async #rememberAsking(state: StateFolder, { request, addresses }: Ask): Promise<void> {
     const replaceAll = this.#options.replace ?? false;
+    const link = request.kind === "paths" ? this.#environment.links.get(request.archive) : undefined;
+    if (link !== undefined && request.kind === "paths") await keepLink(state, request.archive, link);
     await writeAsking(state, this.#report.run, { request, replaceAll, addresses: addresses?.() ?? null });
   }
 
@@ -425,6 +430,7 @@ class GetRun {
 
   async #openKnown(): Promise<StateFolder | null> {
     const state = await openStateFolder(this.#dir);
+    if (state) await loadLinks(state, this.#environment.links);
     const selections = state ? await readSelections(state) : [];
     await proveSelections(selections, this.#context.signal);
     const asked = selections.length + (state ? (await readAsking(state)).length : 0);
@@ -539,9 +545,10 @@ class GetRun {
   }
 
   #askContext(): AskContext {
-    const { source, archives, fetchSelection, stdin } = this.#environment;
+    const { source, links, archives, fetchSelection, stdin } = this.#environment;
     return {
       source,
+      links,
       archives,
       fetchSelection,
       stdin,

@@ -298,9 +298,9 @@ class ItemTransfer {
     let written = 0;
     try {
       const arrived: Written[] = [];
-      for await (const { name, body, file } of delivery.entries) {
+      for await (const { name, body, file, digest } of delivery.entries) {
         if (file !== undefined) finished.push(file);
-        const hasher = createHasher(source.capabilities.digest);
+        const hasher = createHasher(digest ?? source.capabilities.digest);
         const counted = hashed(body, hasher, (bytes) => {
           written += bytes;
           onWritten(bytes);

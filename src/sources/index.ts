@@ -29,6 +29,11 @@ export const SOURCE_KINDS: Readonly<Record<string, () => Promise<SourceKind>>> =
     account: () => ({ by: "user" }),
     create: (await import("./loris/index.ts")).createLorisSource,
   }),
+  faspex: async () => ({
+    kind: "faspex",
+    title: "an Aspera package (Faspex)",
+    create: (await import("./faspex/index.ts")).createFaspexSource,
+  }),
   web: async () => ({
     kind: "web",
     title: "plain files at https links",

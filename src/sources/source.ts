@@ -69,8 +69,8 @@ export interface Capabilities {
   /** What to hash while bytes pass: the kind of digest that this archive vouches with. */
   readonly digest: DigestAlgorithm;
   /**
-   * True: this archive gives no digest of any file, and never will. The count, the size and what `inspect` says are
-   * then the proof; of every other archive a missing digest is its failure.
+   * True: this archive need not give a digest of a file. Where it gives none, the count, the size and what `inspect` says
+   * are the proof; of every other archive a missing digest is its failure.
    */
   readonly digestless?: boolean;
   /**
@@ -86,6 +86,11 @@ export interface Capabilities {
   readonly whole?: string;
   /** Companions that are made only in folders for which somebody asked for them. */
   readonly extras?: readonly Extra[];
+  /**
+   * True: such an archive is known by a link that is a secret. Rows of its listings have as `address` the PATH to append
+   * to the link.
+   */
+  readonly openedByLink?: boolean;
   /** How many items one `fetch` takes at most; consecutive ones of a plan come together, and are settled one by one. */
   readonly batchItems: number;
 }
@@ -98,6 +103,8 @@ export interface Entry {
   /** As the archive sent it. */
   readonly name: string;
   readonly body: AsyncIterable<Uint8Array>;
+  /** What to hash this file with, where what vouches for it is of another kind than the archive's `digest`. */
+  readonly digest?: DigestAlgorithm;
   /**
    * Absolute path, in the scratch folder, of a finished file that holds exactly what `body` gives, so that it need not be
    * copied. It may get a second name while it is here; the pipeline removes this one once the item is stored or proved
@@ -439,6 +446,11 @@ export interface SourceOptions {
   };
   /** Settings of this archive, checked against the kind's own. */
   readonly settings: Readonly<Record<string, string>>;
+  /**
+   * The link that opens this archive, a secret; null when it is not known, or there is none. Asked when it is needed:
+   * what concerns no network works without.
+   */
+  readonly link?: () => string | null;
 }
 
 /** How users are known to an archive. */

@@ -32,6 +32,8 @@ export interface HttpRequest {
   readonly firstByteTimeoutMs: number;
   /** True: the body is data, counted and held to the rate limit. */
   readonly data?: boolean;
+  /** `manual`: an answer that leads elsewhere is handed over as it is. Default: it is followed. */
+  readonly redirects?: "follow" | "manual";
   /** True: the body as it was sent, also where the server packed it (Content-Encoding). */
   readonly raw?: boolean;
 }
@@ -107,6 +109,7 @@ async function follow(
     const reply = await send(dispatcher, options, request, url, headers, context);
     const location = reply.headers.location;
     if (
+      request.redirects === "manual" ||
       reply.statusCode < 300 ||
       reply.statusCode > 399 ||
       reply.statusCode === 304 ||

@@ -74,6 +74,7 @@ export async function runPipeline(
         if (!found) throw new Error(`no source ${name}`);
         return found;
       },
+      links: new Map(),
       archives: {
         knows: (name) => all.some((source) => source.archive === name),
         ofServer: () => all[0]?.archive ?? null,

@@ -148,6 +148,8 @@ export const command = defineCommand<Flags>({
     // One redactor for all: what the library learns as a secret, the log knows as one, too.
     const redactor = library.createRedactor();
     for (const secret of secretsOf(io.env)) redactor.add(secret);
+    const hide = linkHider(library);
+    for (const word of call.words) if (hide(word) !== word) redactor.add(word);
     const redact = (text: string): string => redactor.redact(text);
     const logbook = flags.dryRun
       ? null
@@ -158,7 +160,7 @@ export const command = defineCommand<Flags>({
           redact,
           onWarning: (message) => progress.event({ type: "warning", message }),
         });
-    logbook?.log("info", "command line", { argv: call.argv });
+    logbook?.log("info", "command line", { argv: call.argv.map(hide) });
     const notifier =
       flags.notify === undefined || flags.dryRun
         ? null
@@ -336,6 +338,12 @@ function resumeSame(call: Call<Flags>, dir: string): string {
   return ["gantry", ...call.argv, ...asked].map(shellWord).join(" ");
 }
 
+/** A word as others may read it: a link that is a secret becomes the name of what it opens. */
+const linkHider =
+  (library: Library) =>
+  (word: string): string =>
+    (word.includes("://") ? library.secretLinkName(word) : null) ?? word;
+
 const SECRET = /^GANTRY_.+_(PASSWORD|TOKEN|API_KEY)$/;
 const secretsOf = (env: Io["env"]): string[] =>
   Object.entries(env).flatMap(([name, value]) => (SECRET.test(name) && value ? [value] : []));
@@ -392,10 +400,13 @@ async function detach(call: Call<Flags>, running: Running, dir: string): Promise
   }
   const stamp = io.now().toISOString().slice(0, 19).replaceAll(":", "");
   const log = `${call.flags.logDir ?? `${dir}/.gantry/logs`}/detached-${stamp}Z.log`;
-  const child = await system.detach([...io.program, ...detachedArguments(call, dir)], {
+  const [first = ""] = call.words;
+  const hide = linkHider(await io.library());
+  const child = await system.detach([...io.program, ...detachedArguments(call, dir, hide)], {
     log,
     cwd: io.cwd,
     env: io.env,
+    ...(hide(first) === first ? {} : { stdin: `${first}\n` }),
   });
   const watch = new AbortController();
   const status = await Promise.race([child.ended, io.sleep(WATCHED_MS, watch.signal).then(() => null)]);
@@ -424,11 +435,19 @@ async function detach(call: Call<Flags>, running: Running, dir: string): Promise
   return 0;
 }
 
-/** The command line of the background part: the same, but it does not detach again and asks nothing. */
-export function detachedArguments(call: Call<Flags>, dir: string): string[] {
-  const end = call.argv.indexOf("--");
-  const before = (end < 0 ? call.argv : call.argv.slice(0, end)).filter((word) => word !== "--detach");
+/**
+ * The command line of the background part: the same, but it does not detach again and asks nothing. A link that is a
+ * secret is not in it: the process reads it from standard input.
+ */
+export function detachedArguments(
+  call: Call<Flags>,
+  dir: string,
+  hide: (word: string) => string = (word) => word,
+): string[] {
+  const argv = call.argv.map((word) => (hide(word) === word ? word : "-"));
+  const end = argv.indexOf("--");
+  const before = (end < 0 ? argv : argv.slice(0, end)).filter((word) => word !== "--detach");
   const added = ["--detached", ...(call.flags.output === undefined ? ["-o", dir] : [])];
   if (call.flags.progress === undefined) added.push("--progress", "plain");
-  return [...before, ...added, ...(end < 0 ? [] : call.argv.slice(end))];
+  return [...before, ...added, ...(end < 0 ? [] : argv.slice(end))];
 }

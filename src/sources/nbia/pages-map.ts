@@ -100,8 +100,7 @@ export function downloadRow(collection: string, record: PageRecord, media: strin
     SearchURL: searchUrl,
     URL: link,
     ServedBy: served,
-    // A package's link is pasted the same way as soon as it is served.
-    address: served === SERVED || packageKindOf(link) !== null ? link : "",
+    address: served === SERVED ? link : "",
   });
 }
 
@@ -117,7 +116,7 @@ function servedBy(link: string, owed: { license: string; requirements: string })
   const restricted = !OPEN.test(owed.license) && CONTROLLED.test(`${owed.license} ${owed.requirements}`);
   if (restricted) return "not served: access has to be asked for";
   const kind = packageKindOf(link);
-  if (kind !== null) return "not served: an Aspera package; a later version takes it: gantry get LINK";
+  if (kind !== null) return SERVED;
   if (isManifestLink(link)) return SERVED;
   try {
     const name = lastSegment(new URL(parseFileLink(link)));

@@ -1,0 +1,255 @@
+/** One Aspera package, opened by its public link, as a Source: each file of it is an item. */
+import { RunError } from "../../errors.ts";
+import type { Context } from "../../lib/context.ts";
+import { digestAlgorithm } from "../../lib/digest.ts";
+import type { Item, Row } from "../../model/item.ts";
+import type { Query } from "../../model/query.ts";
+import { formatAddress } from "../../model/selection.ts";
+import type { Http } from "../../transports/http.ts";
+import type {
+  Capabilities,
+  Delivery,
+  Entry,
+  FetchOptions,
+  ListOptions,
+  Source,
+  SourceContext,
+  SourceOptions,
+} from "../source.ts";
+import { FaspexApi } from "./api.ts";
+import { Gateway } from "./gateway.ts";
+import { COLUMNS, digestOf, entryRow, fileItem, isMissing, LAYOUTS, pathOf, SUMMARY_COLUMNS } from "./map.ts";
+import { PackageSums } from "./sums.ts";
+import { PackageTree } from "./tree.ts";
+import type { PackageEntry } from "./wire.ts";
+
+const CAPABILITIES: Capabilities = {
+  levels: ["file"],
+  itemLevel: "file",
+  filters: ["since", "until", "include", "exclude", "limit"],
+  fields: { file: "Path" },
+  columns: COLUMNS,
+  summaryColumns: SUMMARY_COLUMNS,
+  dates: { changed: ["Changed"], acquired: "Changed" },
+  layouts: LAYOUTS,
+  defaultLayout: "package",
+  digest: "md5",
+  // A package without a list of sums vouches for sizes only.
+  digestless: true,
+  openedByLink: true,
+  batchItems: 1,
+};
+
+export function createFaspexSource(options: SourceOptions): Source {
+  return new FaspexSource(options);
+}
+
+class FaspexSource implements Source {
+  readonly archive: string;
+  readonly kind = "faspex";
+  readonly capabilities = CAPABILITIES;
+  readonly #http: Http;
+  readonly #api: FaspexApi;
+  readonly #tree: PackageTree;
+  readonly #sums: PackageSums;
+  #gateway: Promise<Gateway> | null = null;
+
+  constructor({ archive, http, redactor, link = () => null }: SourceOptions) {
+    this.archive = archive;
+    this.#http = http;
+    this.#api = new FaspexApi({ http, archive, link, redactor });
+    this.#tree = new PackageTree(this.#api);
+    this.#sums = new PackageSums((entry, maxBytes, context) => this.#readFile(entry, maxBytes, context));
+  }
+
+  async resolve(query: Query, context: SourceContext): Promise<Query> {
+    return { path: (await this.#tree.find(query.path, context)).path, filters: query.filters };
+  }
+
+  async *browse({ path }: Query, context: SourceContext): AsyncIterable<Row> {
+    const entry = await this.#tree.find(path, context);
+    if (entry.type === "file") {
+      yield entryRow(entry);
+      return;
+    }
+    const folder = [...(await this.#tree.folder(path, context))];
+    folder.sort((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1));
+    for (const each of folder) yield entryRow(each);
+  }
+
+  values(): null {
+    return null;
+  }
+
+  async *list({ path }: Query, options: ListOptions, context: SourceContext): AsyncIterable<Item> {
+    const facts = await this.#api.askFacts(context);
+    const start = await this.#tree.find(path, context);
+    const enter = this.#sumsReader(options, context);
+    for (let depth = 0; depth < start.path.length; depth += 1)
+      await enter(start.path.slice(0, depth), await this.#tree.folder(start.path.slice(0, depth), context));
+    const found = new Set<string>();
+    const loop = (at: readonly string[]): void =>
+      context.log(
+        "warn",
+        `${this.#api.subject}: ${at.join("/")} leads back to a folder it is in, and is left out`,
+      );
+    for await (const entry of this.#tree.files(start, { enter, loop }, context)) {
+      found.add(entry.path.join("/"));
+      const digest = await this.#sums.digestOf(entry.path);
+      yield fileItem({ archive: this.archive, facts, entry, digest, selected: path });
+    }
+    for await (const { path: named, digest } of this.#sums.missing(path, (name) => found.has(name))) {
+      const entry: PackageEntry = { path: named, type: "file", bytes: null, mtime: null, isLink: false };
+      yield fileItem({ archive: this.archive, facts, entry, digest, selected: path, missing: true });
+    }
+  }
+
+  /** Reads the lists of sums of folders; where the bytes of files can't be had, a listing does without. */
+  #sumsReader(
+    { complete }: ListOptions,
+    context: SourceContext,
+  ): (path: readonly string[], folder: readonly PackageEntry[]) => Promise<void> {
+    let without = false;
+    return async (_path, folder) => {
+      if (without) return;
+      try {
+        await this.#sums.enter(folder, context);
+      } catch (error) {
+        if (complete || !(error instanceof RunError) || error.exit >= 130) throw error;
+        without = true;
+        context.log("warn", `the package's list of checksums is not shown: ${error.message}`);
+      }
+    };
+  }
+
+  async *lookup(paths: AsyncIterable<readonly string[]>, context: SourceContext): AsyncIterable<Item> {
+    for await (const path of paths) {
+      try {
+        await this.#tree.find(path, context);
+      } catch (error) {
+        if (!(error instanceof RunError) || error.code !== "unknown-name") throw error;
+        yield this.#unknown(path);
+        continue;
+      }
+      const filters = { words: {}, dates: {}, include: [], exclude: [], limit: null, limitPatients: null };
+      yield* this.list({ path, filters }, { complete: true }, context);
+    }
+  }
+
+  #unknown(path: readonly string[]): Item {
+    const entry: PackageEntry = { path, type: "file", bytes: null, mtime: null, isLink: false };
+    const { id } = fileItem({
+      archive: this.archive,
+      facts: { id: "", title: null },
+      entry,
+      digest: null,
+      selected: [],
+    });
+    const address = formatAddress(this.archive, path);
+    return {
+      id,
+      revision: "",
+      archive: this.archive,
+      address,
+      bytes: null,
+      files: null,
+      labels: {},
+      unknown: true,
+    };
+  }
+
+  async *fetch(items: readonly Item[], _options: FetchOptions, context: Context): AsyncIterable<Delivery> {
+    for (const item of items) {
+      if (isMissing(item)) {
+        const what = `${this.#api.subject} has no ${pathOf(item).join("/")}, although its list of checksums names it`;
+        yield { item, error: new RunError("access-item", what, { hint: "tell whoever offers the package" }) };
+        continue;
+      }
+      yield await this.#overHttp(item, context);
+    }
+  }
+
+  async #overHttp(item: Item, context: Context): Promise<Delivery> {
+    const name = pathOf(item).at(-1) ?? "file";
+    const digest = digestOf(item);
+    const gateway = await this.#openGateway(context);
+    const body = (): AsyncIterable<Uint8Array> => this.#content(pathOf(item), context);
+    async function* entries(): AsyncGenerator<Entry> {
+      yield { name, body: body(), ...(digest === null ? {} : { digest: digestAlgorithm(digest) }) };
+    }
+    return {
+      item,
+      entries: entries(),
+      statement: () => ({
+        digests: digest === null ? null : new Map([[name, digest]]),
+        files: 1,
+        bytes: item.bytes,
+        from: gateway.origin,
+        facts: {},
+      }),
+    };
+  }
+
+  async *#content(path: readonly string[], context: Context): AsyncGenerator<Uint8Array> {
+    const gateway = await this.#openGateway(context);
+    const spec = await this.#api.downloadSpec([path], "http_gateway", context);
+    yield* (await gateway.download(spec, path.at(-1) ?? "file", context)).body;
+  }
+
+  async #readFile(entry: PackageEntry, maxBytes: number, context: SourceContext): Promise<Uint8Array> {
+    return context.retry.run(`${this.#api.subject}: ${entry.path.join("/")}`, async () => {
+      const chunks: Uint8Array[] = [];
+      let size = 0;
+      for await (const chunk of this.#content(entry.path, context)) {
+        size += chunk.length;
+        if (size > maxBytes)
+          throw new RunError(
+            "archive-reply",
+            `${entry.path.join("/")} is no list of checksums: it is too large`,
+            {
+              retry: "never",
+            },
+          );
+        chunks.push(chunk);
+      }
+      if (entry.bytes !== null && entry.bytes !== size)
+        throw new RunError(
+          "proof-size",
+          `${entry.path.join("/")}: ${entry.bytes} bytes are announced, and ${size} came`,
+        );
+      return Buffer.concat(chunks);
+    });
+  }
+
+  #openGateway(context: Context): Promise<Gateway> {
+    this.#gateway ??= this.#findGateway(context).catch((error: unknown) => {
+      this.#gateway = null;
+      throw error;
+    });
+    return this.#gateway;
+  }
+
+  async #findGateway(context: Context): Promise<Gateway> {
+    const facts = await this.#api.facts(context);
+    const url = facts.httpForbidden ? null : await this.#api.gatewayUrl(context);
+    if (url === null) {
+      const why = facts.httpForbidden
+        ? "may not be downloaded over HTTP"
+        : "is on a server without an HTTP gateway";
+      throw new RunError(
+        "access-denied",
+        `${this.#api.subject} ${why}: it takes ascp, and outbound TCP and UDP port 33001`,
+        { hint: "install ascp with `gantry ascp install`; whether the ports are open: gantry doctor LINK" },
+      );
+    }
+    return new Gateway(this.#http, url, this.#api.subject);
+  }
+
+  cite(): null {
+    return null;
+  }
+
+  async close(): Promise<void> {}
+}
+
+const nameOf = (entry: PackageEntry): string => entry.path.at(-1) ?? "";

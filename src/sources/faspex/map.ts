@@ -1,0 +1,90 @@
+/** Entries of a package to items. Pure. */
+import type { Digest } from "../../lib/digest.ts";
+import type { Item, Row } from "../../model/item.ts";
+import { formatAddress, formatPath } from "../../model/selection.ts";
+import type { Layout } from "../source.ts";
+import type { PackageEntry, PackageFacts } from "./wire.ts";
+
+export const COLUMNS = ["Path", "Bytes", "Changed", "Digest"] as const;
+export const SUMMARY_COLUMNS = ["Path", "Bytes", "Changed"] as const;
+
+export interface ItemParts {
+  readonly archive: string;
+  readonly facts: Pick<PackageFacts, "id" | "title">;
+  readonly entry: PackageEntry;
+  /** Of the package's own list of sums. */
+  readonly digest: Digest | null;
+  /** The path that was asked for, which the file is or lies below. */
+  readonly selected: readonly string[];
+  /** The list of sums names it, and the package does not have it. */
+  readonly missing?: boolean;
+}
+
+export function fileItem({ archive, facts, entry, digest, selected, missing = false }: ItemParts): Item {
+  const { path, bytes, mtime } = entry;
+  return {
+    id: `faspex-file:${archive}/${idPath(path)}`,
+    revision: [bytes ?? "", mtime ?? "", digest ?? "", ...(missing ? ["missing"] : [])].join(" "),
+    archive,
+    address: formatAddress(archive, path),
+    bytes,
+    files: 1,
+    labels: {
+      Package: facts.id,
+      ...(facts.title === null ? {} : { Title: facts.title }),
+      Path: path.join("/"),
+      ...(bytes === null ? {} : { Bytes: bytes }),
+      ...(mtime === null ? {} : { Changed: mtime }),
+      ...(digest === null ? {} : { Digest: digest }),
+      ...(selected.length === 0 ? {} : { Selected: selected.join("/") }),
+    },
+    ...(missing ? { locator: { missing: true } } : {}),
+  };
+}
+
+/** What cannot stand in the id of an item as it is: controls, quotes, and what escapes are made of. */
+const idPath = (path: readonly string[]): string =>
+  path
+    .join("/")
+    .toWellFormed()
+    .replace(/[%"\\\u0000-\u001f\u007f]/gu, encodeURIComponent);
+
+export const pathOf = (item: Item): string[] => String(item.labels.Path ?? "").split("/");
+
+export const digestOf = (item: Item): Digest | null => (item.labels.Digest as Digest | undefined) ?? null;
+
+export const isMissing = (item: Item): boolean => item.locator !== undefined;
+
+/** A row of one level; what to append to the link comes last. */
+export function entryRow({ path, type, bytes, mtime, isLink }: PackageEntry): Row {
+  const kind = type === "unknown" ? "link" : isLink ? `${type} (link)` : type;
+  return {
+    Name: path.at(-1) ?? "",
+    Type: kind,
+    Bytes: bytes,
+    Changed: mtime,
+    address: formatPath(path),
+  };
+}
+
+/** As a package lies on the disk after a download by ascp: a folder `PKG - TITLE`, and in it the package's own paths. */
+const asPackage: Layout = ({ labels }) => {
+  const path = String(labels.Path ?? "").split("/");
+  return {
+    folder: [`PKG - ${labels.Title ?? labels.Package}`, ...path.slice(0, -1)],
+    file: path.at(-1) ?? "file",
+  };
+};
+
+/** As `ascli … packages receive PATH…` places what is named: the last element of each path, in the target folder. */
+const flat: Layout = (item) => {
+  const { labels } = item;
+  if (labels.Selected === undefined) return asPackage(item);
+  const above = String(labels.Selected).split("/").length - 1;
+  const path = String(labels.Path ?? "")
+    .split("/")
+    .slice(above);
+  return { folder: path.slice(0, -1), file: path.at(-1) ?? "file" };
+};
+
+export const LAYOUTS: Readonly<Record<string, Layout>> = { package: asPackage, flat };
