@@ -116,6 +116,19 @@ export class TransferServer {
     return token;
   }
 
+  /** What a token opens to somebody who names these sources, user and way in aside; or why it does not. */
+  openToken(token: string, sources: readonly string[]): Pick<ReceiveGrant, "find"> | Refusal {
+    const grant = this.#grants.get(token);
+    if (grant === undefined) return { code: 37, description: "Server aborted session: token is not valid" };
+    if (grant.generation !== this.#generation() || grant.expiresMs < Date.now())
+      return { code: 37, description: "Server aborted session: token expired" };
+    if (grant.direction !== "receive")
+      return { code: 37, description: "Server aborted session: token is not for this direction" };
+    if (sources.length !== grant.paths.length || sources.some((path, at) => path !== grant.paths[at]))
+      return { code: 37, description: "Server aborted session: token and path mismatch" };
+    return grant;
+  }
+
   addAccount(account: Account): void {
     this.#accounts.set(account.user, account);
   }
@@ -163,17 +176,10 @@ export class TransferServer {
       // A token authorises paths; it does not open SSH.
       if (hello.key !== "rsa" && hello.password === null) return denied;
       const grant = this.#grants.get(hello.token);
-      if (grant === undefined) return { code: 37, description: "Server aborted session: token is not valid" };
-      if (grant.generation !== this.#generation() || grant.expiresMs < Date.now())
-        return { code: 37, description: "Server aborted session: token expired" };
-      if (grant.user !== hello.user) return denied;
-      if (grant.direction !== hello.direction)
-        return { code: 37, description: "Server aborted session: token is not for this direction" };
-      if (grant.direction === "send") return { inbox: grant.inbox };
+      if (grant !== undefined && grant.user !== hello.user) return denied;
+      if (grant?.direction === "send" && hello.direction === "send") return { inbox: grant.inbox };
       const asked = hello.sources.map((source) => `${hello.sourcePrefix}${source}`);
-      if (asked.length !== grant.paths.length || asked.some((path, at) => path !== grant.paths[at]))
-        return { code: 37, description: "Server aborted session: token and path mismatch" };
-      return { find: grant.find };
+      return this.openToken(hello.token, asked);
     }
     const account = this.#accounts.get(hello.user);
     const letIn =

@@ -3,12 +3,15 @@
  * and `demo-key`, with a key only, as ENA's `era-fasp`. Both see the packages' files, by title, and below `encrypted/`
  * the first package encrypted at rest; what is uploaded is there, too.
  */
+
+import { SDK_FORMS, sdkIndex, sdkTarGz, sdkZip } from "../../sandbox/ascp/sdk.ts";
 import { folderOf, type TreeFolder } from "../../sandbox/data/packages.ts";
 import { AT_REST_PASSPHRASE, encryptedTree } from "../../sandbox/fasp/encrypted-tree.ts";
 import { UploadStore } from "../../sandbox/fasp/inbox.ts";
-import type { StandIn, World } from "../../sandbox/stand-ins.ts";
+import type { Route, SandboxRequest, StandIn, World } from "../../sandbox/stand-ins.ts";
 
 const KEY_USER = "demo-key";
+const SDK = "/aspera-sdk";
 
 export async function openAsperaStandIn(world: World): Promise<StandIn> {
   return new AsperaStandIn(world);
@@ -37,14 +40,49 @@ class AsperaStandIn implements StandIn {
     return [];
   }
 
-  async links(): Promise<Record<string, string>> {
+  async links(origin: string): Promise<Record<string, string>> {
     const { transfers, user } = this.#world;
     const at = (who: string): string => `aspera://${who}@127.0.0.1:${transfers.port}/`;
-    return { site: at(user), "key-site": at(KEY_USER) };
+    return {
+      site: at(user),
+      "key-site": at(KEY_USER),
+      sdk: `${origin}${SDK}/ibm-aspera-transfer-sdk-linux-amd64-1.1.10.tar.gz`,
+      "sdk-zip": `${origin}${SDK}/ibm-aspera-transfer-sdk-macos-arm64-1.1.10.zip`,
+      "sdk-index": `${origin}${SDK}/index.yaml`,
+      ...Object.fromEntries(
+        SDK_FORMS.filter((form) => form !== "sound").map((form) => [
+          `sdk-${form}`,
+          `${origin}${SDK}/${form}/sdk.tar.gz`,
+        ]),
+      ),
+    };
   }
 
-  route(): undefined {
-    return undefined;
+  /** The SDK's download place: `index.yaml`, archives, and below the names of their faults the others. */
+  route({ path, headers, incoming }: SandboxRequest): Route | undefined {
+    if (path === `${SDK}/index.yaml`) {
+      const scheme = "encrypted" in incoming.socket ? "https" : "http";
+      return {
+        serves: "page",
+        answer: () => ({
+          status: 200,
+          headers: { "Content-Type": "text/yaml" },
+          body: sdkIndex(`${scheme}://${headers.host}${SDK}`),
+        }),
+      };
+    }
+    const [, name = "sound", ending] =
+      /^\/aspera-sdk(?:\/([a-z-]+))?\/[^/]+\.(tar\.gz|zip)$/.exec(path) ?? [];
+    const form = SDK_FORMS.find((one) => one === name);
+    if (form === undefined || ending === undefined) return undefined;
+    return {
+      serves: "file",
+      answer: async () => ({
+        status: 200,
+        headers: { "Content-Type": "application/octet-stream" },
+        body: ending === "zip" ? await sdkZip(form) : sdkTarGz(form),
+      }),
+    };
   }
 
   reset(): void {

@@ -380,3 +380,134 @@ describe("a transfer spec", () => {
     expect(await tree(join(work, "raw"))).toEqual(["README.txt.aspera-env"]);
   });
 });
+
+describe("the HTTP gateway", () => {
+  const gatewaySpec = async (name: string, paths?: readonly string[]) => {
+    const at = await open(name);
+    const { body: account } = await at.call("GET", "/account");
+    const answer = await at.call(
+      "POST",
+      `/packages/${at.number}/transfer_spec/download?transfer_type=http_gateway&${at.query}`,
+      paths === undefined ? {} : { paths: paths.map((path) => ({ path })) },
+    );
+    return { account, answer, url: account.gateway_url as string };
+  };
+
+  it.each([
+    ["gateway", "1.2.1"],
+    ["gateway2", "2.3.0"],
+  ])("of %s gives a file, and a zip of several", async (name, version) => {
+    const one = await gatewaySpec(name, ["/README.txt"]);
+    expect(one.account.gateway_enabled).toBe(true);
+    expect((await fetchJson(`${one.url}/v1/info`)).body.version).toBe(version);
+    const post = (spec: unknown) =>
+      fetchJson(`${one.url}/v1/download`, {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ transfer_spec: spec }),
+      });
+    const prepared = await post(one.answer.body);
+    const file = await fetch(prepared.body.url);
+    expect(file.headers.get("content-disposition")).toContain('filename="README.txt"');
+    expect(await file.text()).toMatch(/generated package/);
+    const whole = await gatewaySpec(name);
+    expect((await post(whole.answer.body)).status).toBe(400);
+    const zip = await post({ ...whole.answer.body, zip_required: true, download_name: "all" });
+    const bytes = Buffer.from(await (await fetch(zip.body.url)).arrayBuffer());
+    expect(bytes.includes("PKG - Phantom_tumor_ROIs_v1/README.txt")).toBe(true);
+    const other = { ...one.answer.body, paths: [{ source: "/elsewhere" }] };
+    expect((await post(other)).status).toBe(403);
+  });
+
+  it("of version 3 takes the spec in a header", async () => {
+    const { answer, url } = await gatewaySpec("gateway3", ["/README.txt"]);
+    expect((await fetchJson(`${url}/info`)).body.version).toBe("3.1.0");
+    const spec = Buffer.from(JSON.stringify(answer.body)).toString("base64");
+    const file = await fetch(`${url}/v3/download`, { headers: { "X-Aspera-Spec": spec } });
+    expect(await file.text()).toMatch(/generated package/);
+  });
+
+  it("is not there for every server and not allowed for every package", async () => {
+    expect((await gatewaySpec("package")).account).toMatchObject({ gateway_enabled: false });
+    expect((await gatewaySpec("gateway-forbidden")).answer.body.code).toBe("1238");
+  });
+});
+
+describe("Faspex 4", () => {
+  const entry = async (link: string): Promise<{ readonly text: string; readonly address: string }> => {
+    const text = await (await fetch(link, { headers: { Accept: "application/xml" } })).text();
+    const href = /rel="package" href="([^"]*)"/.exec(text)?.[1] ?? "";
+    return { text, address: href.replace(/&#(\d+);/g, (_, code) => String.fromCharCode(Number(code))) };
+  };
+  const partsOf = (address: string) => {
+    const [, user = "", port = "", path = "", query = ""] =
+      /^faspe:\/\/([^@]+)@127\.0\.0\.1:(\d+)([^?]*)\?(.*)$/.exec(address) ?? [];
+    const values = new Map(query.split("&").map((pair) => pair.split(/=(.*)/s) as [string, string]));
+    return { user, port: Number(port), path: decodeURIComponent(path), values };
+  };
+
+  it("gives an entry whose address ascp can use", async () => {
+    const { user, port, path, values } = partsOf((await entry(links.four!)).address);
+    const spec = {
+      token: values.get("token")!,
+      ssh_port: port,
+      remote_user: user,
+      paths: [{ source: path }],
+    };
+    const run = await ascp(spec, join(work, "four"));
+    expect((await run.ended).status).toBe(0);
+    expect(await tree(join(work, "four"))).toContain("PKG - Phantom_tumor_ROIs_v1/README.txt");
+  });
+
+  it("gives a token on demand where the entry has none, and a page for a link that is not known", async () => {
+    const { address } = await entry(links["four-bare"]!);
+    expect(partsOf(address).values.has("token")).toBe(false);
+    const base = links["four-bare"]!.replace(/\/external_deliveries.*/, "");
+    const reply = await fetch(`${base}/issue-token?direction=down`, {
+      method: "POST",
+      headers: { "Content-Type": "application/vnd.aspera.url-list+xml", Accept: "text/plain" },
+      body: `<?xml version="1.0"?><url-list><url href="${address.replaceAll("&", "&amp;")}"/></url-list>`,
+    });
+    expect(await reply.text()).toMatch(/^AT.*TA$/);
+    expect((await entry(links["four-unknown"]!)).text).toContain("<html");
+  });
+});
+
+describe("a public upload link", () => {
+  it.each(["upload", "upload-inbox"])("%s takes a package, and its bytes come back out", async (name) => {
+    const context = JSON.parse(
+      Buffer.from(new URL(links[name]!).searchParams.get("context")!, "base64").toString(),
+    );
+    const at = await open(name);
+    const create = (recipients: unknown) => at.call("POST", "/packages", { title: "Mine", recipients });
+    expect((await create([{ name: "somebody", recipient_type: "user" }])).body.code).toBe("3804");
+    const created = await create([{ name: context.name, recipient_type: context.recipient_type }]);
+    expect(created.status).toBe(201);
+    const { id } = created.body;
+    const status = async () => (await at.call("GET", `/packages/${id}/upload_details`)).body.upload_status;
+    expect(await status()).toBe("pre_initiation");
+    const file = join(work, "mine.txt");
+    await writeFile(file, `my own words ${name}\n`);
+    const spec = await at.call("POST", `/packages/${id}/transfer_spec/upload?transfer_type=connect`, {
+      paths: [file],
+    });
+    expect(spec.body).toMatchObject({ direction: "send", create_dir: true, paths: [file] });
+    const run = await startAscp(
+      sandbox.ascp,
+      [
+        ...["-q", "-d", "--mode=send", "--host=127.0.0.1", `--user=${spec.body.remote_user}`],
+        ...["-P", String(spec.body.ssh_port), "-i", join(sandbox.ascp, "../../etc/aspera_tokenauth_id_rsa")],
+        ...["--dest64", file, Buffer.from(spec.body.destination_root).toString("base64")],
+      ],
+      { env: { ASPERA_SCP_TOKEN: spec.body.token } },
+    );
+    expect(await run.ended).toMatchObject({ status: 0 });
+    expect([await status(), await status()]).toEqual(["transferring", "completed"]);
+    const again = await sandbox.links();
+    const back = await dance(again[`uploaded-${id}`]!);
+    if ("failed" in back) throw new Error("no token");
+    const got = await ascp(await specOf(back), join(work, `back-${name}`));
+    expect((await got.ended).status).toBe(0);
+    expect(await readFile(join(work, `back-${name}/PKG - Mine/mine.txt`), "utf8")).toContain(name);
+  });
+});

@@ -4,12 +4,16 @@
  * shares no code with the client of this archive.
  */
 import { filesBelow } from "../../sandbox/data/packages.ts";
+import { hash32 } from "../../sandbox/hash32.ts";
 import type { Reply, Route, SandboxRequest, StandIn, World } from "../../sandbox/stand-ins.ts";
 import { browse } from "./sandbox/browse.ts";
 import { type Delivery, deliveriesOf, RECIPIENT_ID, type ServerName } from "./sandbox/deliveries.ts";
+import { entryReply, issueToken } from "./sandbox/four.ts";
+import { GATEWAY_PATH, Gateway, type GatewayVersion } from "./sandbox/gateway.ts";
 import { html, json, originOf, refuse } from "./sandbox/reply.ts";
 import { downloadSpec } from "./sandbox/spec.ts";
 import { type Bearer, type LinkContext, TokenDesk } from "./sandbox/tokens.ts";
+import { UPLOAD_LINKS, Uploads } from "./sandbox/uploads.ts";
 
 /** Folder of each server; the first one is at the top, as everywhere. */
 const FOLDERS: Readonly<Record<ServerName, string>> = {
@@ -22,6 +26,9 @@ const FOLDERS: Readonly<Record<ServerName, string>> = {
 };
 const BASE = "/aspera/faspex";
 
+/** Which version of the gateway a server has beside it. */
+const GATEWAYS: Partial<Record<ServerName, GatewayVersion>> = { gateway: 1, gateway2: 2, gateway3: 3 };
+
 export async function openFaspexStandIn(world: World): Promise<StandIn> {
   return new FaspexStandIn(world);
 }
@@ -30,12 +37,16 @@ class FaspexStandIn implements StandIn {
   readonly kind = "faspex";
   readonly #world: World;
   readonly #desk: TokenDesk;
+  readonly #gateway: Gateway;
+  readonly #uploads: Uploads;
   #deliveries: { readonly of: unknown; readonly all: Delivery[] } | undefined;
   readonly #iterations = new Map<string, { readonly path: string; readonly offset: number }>();
 
   constructor(world: World) {
     this.#world = world;
     this.#desk = new TokenDesk(world, (context) => this.#letIn(context));
+    this.#gateway = new Gateway(world);
+    this.#uploads = new Uploads(world);
   }
 
   /** Packages are reached by links; nobody configures a Faspex to fetch one. */
@@ -46,6 +57,16 @@ class FaspexStandIn implements StandIn {
   async links(origin: string): Promise<Record<string, string>> {
     const links: Record<string, string> = {};
     for (const delivery of await this.#all()) links[delivery.name] = linkOf(delivery, origin);
+    for (const { name, type, to, recipientType } of UPLOAD_LINKS)
+      links[name] = publicLink(origin, "upload", {
+        resource: "packages",
+        type,
+        id: to,
+        name: to,
+        recipient_type: recipientType,
+        passcode: this.#uploadPasscode(name),
+        email: to,
+      });
     const context = links.package?.split("?")[1];
     // The short form leads to the long one.
     if (context !== undefined) links.short = `${origin}/?${context}`;
@@ -54,23 +75,62 @@ class FaspexStandIn implements StandIn {
 
   reset(): void {
     this.#desk.reset();
+    this.#gateway.reset();
+    this.#uploads.reset();
     this.#iterations.clear();
+  }
+
+  close(): void {
+    this.#uploads.reset();
   }
 
   route(request: SandboxRequest): Route | undefined {
     const page = (answer: Route["answer"]): Route => ({ serves: "page", answer });
     const { path, query } = request;
     if (path === "/" && query.has("context")) return page(() => toPublic(request, `${BASE}/`));
-    const found = /^(\/[a-z0-9]+)?\/aspera\/faspex(\/.*)?$/.exec(path);
-    const server = Object.keys(FOLDERS).find((name) => FOLDERS[name as ServerName] === (found?.[1] ?? ""));
+    const found = /^(\/[a-z0-9]+)?\/aspera\/(faspex|http-gwy)(\/.*)?$/.exec(path);
+    const server = (Object.keys(FOLDERS) as ServerName[]).find(
+      (name) => FOLDERS[name] === (found?.[1] ?? ""),
+    );
     if (found === null || server === undefined) return undefined;
-    return this.#five(server as ServerName, found[2] ?? "/", request);
+    const rest = found[3] ?? "/";
+    if (found[2] === "http-gwy") {
+      const version = GATEWAYS[server];
+      return version === undefined ? undefined : this.#gateway.route(version, rest, request, FOLDERS[server]);
+    }
+    return server === "four" ? this.#four(rest, request) : this.#five(server, rest, request);
+  }
+
+  #four(path: string, request: SandboxRequest): Route | undefined {
+    const { transfers } = this.#world;
+    const number = /^\/external_deliveries\/(\d+)$/.exec(path)?.[1];
+    if (number !== undefined)
+      return {
+        serves: "page",
+        answer: async () => {
+          const passcode = request.query.get("passcode");
+          const delivery = (await this.#all()).find(
+            (one) =>
+              one.server === "four" &&
+              one.link === "fine" &&
+              one.number === number &&
+              one.passcode === passcode,
+          );
+          return entryReply(delivery, request, transfers);
+        },
+      };
+    if (path === "/issue-token" && request.method === "POST")
+      return {
+        serves: "token",
+        answer: async () => issueToken(await this.#all(), request, transfers),
+      };
+    return undefined;
   }
 
   #five(server: ServerName, path: string, request: SandboxRequest): Route {
     const base = `${FOLDERS[server]}${BASE}`;
     // Both forms are in use: a path of the server, and a whole address.
-    const redirectUri = server === "current" ? `${base}/token` : `${originOf(request)}${base}/token`;
+    const redirectUri = server === "gateway3" ? `${originOf(request)}${base}/token` : `${base}/token`;
     const page = (answer: Route["answer"]): Route => ({ serves: "page", answer });
     const instead = faultReply;
     if (path === "/" && request.query.has("context"))
@@ -91,23 +151,35 @@ class FaspexStandIn implements StandIn {
         status: 200,
         headers: { "X-IBM-Aspera": server === "old" ? "5.0.9" : "5.0.14" },
       }));
-    if (path === "/api/v5/configuration") return page(() => json(200, { http_gateway_url: null }));
+    const gateway =
+      GATEWAYS[server] === undefined ? null : `${originOf(request)}${FOLDERS[server]}${GATEWAY_PATH}`;
+    if (path === "/api/v5/configuration") return page(() => json(200, { http_gateway_url: gateway }));
     if (!path.startsWith("/api/v5/")) return page(() => html(404, "<h1>Not found</h1>"));
     return {
       serves: path.includes("/files/") ? "rows" : "page",
       instead,
-      answer: () => this.#api(server, path.slice("/api/v5".length), request),
+      answer: () => this.#api(server, path.slice("/api/v5".length), request, gateway),
     };
   }
 
-  async #api(server: ServerName, path: string, request: SandboxRequest): Promise<Reply> {
+  async #api(
+    server: ServerName,
+    path: string,
+    request: SandboxRequest,
+    gateway: string | null,
+  ): Promise<Reply> {
     const bearer = server === "old" ? await this.#byPasscode(request) : this.#desk.bearerOf(request);
     if ("status" in bearer) return bearer;
     if (path === "/account")
-      return json(200, { gateway_enabled: false, connect_enabled: true, encryption_at_rest: "optional" });
+      return json(200, {
+        gateway_enabled: gateway !== null,
+        ...(gateway === null ? {} : { gateway_url: gateway }),
+        connect_enabled: true,
+        encryption_at_rest: "optional",
+      });
+    if (bearer.kind === "upload") return this.#uploads.answer(bearer, path, request);
     const [, number, rest = ""] = /^\/packages\/([^/]+)(\/.*)?$/.exec(path) ?? [];
     if (number === undefined) return refuse(404, 1002, "There is no such route");
-    if (bearer.kind !== "download") return refuse(403, 2009, "The passcode is not allowed here");
     if (bearer.delivery.number !== number) return refuse(404, 1224, "The package was not found");
     return this.#package(bearer.delivery, rest, request);
   }
@@ -142,7 +214,17 @@ class FaspexStandIn implements StandIn {
     return { kind: "download", delivery };
   }
 
+  #uploadPasscode(name: string): string {
+    const digits = hash32(`${this.#world.seed} ${name}`).toString(16).padStart(8, "0");
+    return `${digits}-1b2c-4d3e-8f40-5a6b7c8d9e0f`;
+  }
+
   async #letIn({ type, id, passcode }: LinkContext): Promise<Bearer | string> {
+    const upload = UPLOAD_LINKS.find((link) => link.type === type);
+    if (upload !== undefined)
+      return passcode === this.#uploadPasscode(upload.name) && id === upload.to
+        ? { kind: "upload", name: upload.to, recipientType: upload.recipientType }
+        : "The passcode of the link is not valid.";
     if (type !== "external_download_package" && type !== "external_view_package")
       return "The link is not valid.";
     const delivery = (await this.#all()).find((one) => one.number === id && one.passcode === passcode);
@@ -165,23 +247,25 @@ class FaspexStandIn implements StandIn {
     const { packages } = await this.#world.packages.opened();
     if (this.#deliveries?.of !== packages)
       this.#deliveries = { of: packages, all: deliveriesOf(packages, this.#world.seed) };
-    return this.#deliveries.all;
+    return [...this.#deliveries.all, ...this.#uploads.deliveries];
   }
 }
 
 function linkOf({ server, number, passcode }: Delivery, origin: string): string {
   const base = `${origin}${FOLDERS[server]}${BASE}`;
   if (server === "four") return `${base}/external_deliveries/${number}?passcode=${passcode}`;
-  const context = {
+  return publicLink(`${origin}${FOLDERS[server]}`, "package", {
     resource: "packages",
     type: "external_download_package",
     id: number,
     passcode,
     package_id: number,
     email: "help@archive.example",
-  };
-  return `${base}/public/package?context=${encodeURIComponent(Buffer.from(JSON.stringify(context)).toString("base64"))}`;
+  });
 }
+
+const publicLink = (server: string, page: string, context: Readonly<Record<string, string>>): string =>
+  `${server}${BASE}/public/${page}?context=${encodeURIComponent(Buffer.from(JSON.stringify(context)).toString("base64"))}`;
 
 const toPublic = ({ query }: SandboxRequest, to: string): Reply => ({
   status: 302,

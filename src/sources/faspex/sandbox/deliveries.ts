@@ -31,7 +31,9 @@ export interface Delivery {
   /** Passphrase of encryption at rest; null: none. */
   readonly passphrase: string | null;
   readonly preventHttp: boolean;
-  /** The answer with the transfer spec is wrapped in `data`. */
+  /** `multi_session` is a threshold in bytes; clients that take it for a number of processes start millions. */
+  readonly threshold: boolean;
+  /** The answer with the transfer spec is wrapped in `data`; of Faspex 4: the entry comes without a token. */
   readonly wrapped: boolean;
 }
 
@@ -49,7 +51,15 @@ export function deliveriesOf(packages: readonly SandboxPackage[], seed: number):
     ["workgroup", { recipient: "workgroup" }],
     ["no-recipient", { recipient: "none", wrapped: true }],
     ["slash", { wantsSlash: true, paging: "offset" }],
+    ["threshold", { threshold: true }],
     ["encrypted", { passphrase: AT_REST_PASSPHRASE }],
+    ["gateway", { server: "gateway" }],
+    ["gateway2", { server: "gateway2" }],
+    ["gateway3", { server: "gateway3", paging: "offset" }],
+    ["gateway-forbidden", { server: "gateway", preventHttp: true }],
+    ["four", { server: "four" }],
+    ["four-bare", { server: "four", wrapped: true }],
+    ["four-unknown", { server: "four", link: "unknown-passcode" }],
     ["old", { server: "old", paging: "offset", wrapped: true }],
     ["held", { state: "held" }],
     ["deleted", { state: "deleted" }],
@@ -98,6 +108,7 @@ export function delivery(
     wantsSlash: false,
     passphrase,
     preventHttp: false,
+    threshold: false,
     wrapped: false,
     ...traits,
   };

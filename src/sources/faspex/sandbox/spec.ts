@@ -33,7 +33,7 @@ export function downloadSpec(delivery: Delivery, request: SandboxRequest, transf
     token: grantFor(delivery, sources, transfers),
     paths: sources.map((source) => ({ source })),
     source_root: "",
-    multi_session: 104_857_600,
+    multi_session: delivery.threshold ? 104_857_600 : 0,
     ...(delivery.passphrase === null ? {} : { content_protection: "decrypt" }),
     tags: tagsOf(delivery.number, { package_id: delivery.number, operation: "download" }),
   };

@@ -58,12 +58,15 @@ export class TokenDesk {
     this.#tokens.clear();
   }
 
-  /** JavaScript with one assignment, keys unquoted, strings in single quotes. */
+  /**
+   * JavaScript with one assignment, keys unquoted, strings in single quotes, no mark at the end (aspera-cli 4.25
+   * `api/faspex.rb` makes JSON of it by replacing quotes).
+   */
   config(base: string, redirectUri: string): Reply {
     return {
       status: 200,
       headers: { "Content-Type": "application/javascript" },
-      body: `window.faspexConfig = {\n  api_url: '${base}/api/v5',\n  client_id: '${CLIENT_ID}',\n  redirect_uri: '${redirectUri}',\n  auth_url: '${base}/auth',\n};\n`,
+      body: `window.faspexConfig = {\n  api_url: '${base}/api/v5',\n  client_id: '${CLIENT_ID}',\n  redirect_uri: '${redirectUri}',\n  auth_url: '${base}/auth'\n}\n`,
     };
   }
 
