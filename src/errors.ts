@@ -34,9 +34,12 @@ export const ERROR_TABLE = {
   "folder-busy": facts(2, "never", "wait for the other run, or end it with `gantry stop DIR`"),
   "folder-newer": facts(2, "never", "use the newer gantry that wrote this folder"),
   "folder-layout": facts(2, "never", "a folder keeps the layout of its first get; use another folder"),
+  "array-over": facts(2, "never", "`gantry slurm resume DIR` fetches what is missing"),
   "folder-unknown": facts(2, "never", "name a folder that `gantry get` has filled"),
 
   "some-failed": facts(3, "never", "run the same command again: it fetches only what is missing"),
+
+  "array-incomplete": facts(3, "never", "`gantry slurm resume DIR` fetches what is missing"),
 
   "access-login": facts(4, "never", "check the user name and password"),
   "access-denied": facts(4, "never", "ask the archive for access"),

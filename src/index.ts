@@ -46,6 +46,11 @@ export type { Item, Row, Value } from "./model/item.ts";
 export { DATE_FILTERS, type Filters, NO_FILTERS, type Query, WORD_FILTERS } from "./model/query.ts";
 export { displayName } from "./model/safe-path.ts";
 export { secretLinkName } from "./model/site.ts";
+export {
+  readArrayEnvironment,
+  readArrayJob,
+  writeArrayEnvironment,
+} from "./pipeline/array-job.ts";
 export type { DropFound, DropOptions, DropSummary } from "./pipeline/drop.ts";
 export {
   EVENTS_VERSION,
@@ -56,7 +61,7 @@ export {
   type VerifySummary,
 } from "./pipeline/events.ts";
 export { writeFolderSums } from "./pipeline/folder-sums.ts";
-export type { GetOptions, Run } from "./pipeline/get.ts";
+export type { ArrayPart, GetOptions, Run } from "./pipeline/get.ts";
 export { type Logbook, openLogbook } from "./pipeline/logbook.ts";
 export { createNotifier } from "./pipeline/notify.ts";
 export { type FolderStatus, readStatus, stopRun } from "./pipeline/status.ts";

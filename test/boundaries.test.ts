@@ -126,6 +126,8 @@ function allowed({ from, form }: Import): readonly string[] | null {
     case "cli":
       if (/^cli\/commands\/(sandbox|demo)\.ts$/.test(from) && form !== "static")
         return ["index.ts", "cli/", "sandbox/server.ts"];
+      if (from === "cli/commands/slurm.ts" && form !== "static")
+        return ["index.ts", "cli/", "slurm/script.ts"];
       return ["index.ts", "cli/"];
     case "web":
     case "slurm":

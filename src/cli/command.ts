@@ -1,5 +1,5 @@
 /** What a command is made of: flags as data, examples, and one function. */
-import type { Io } from "./io.ts";
+import type { Io, Signal } from "./io.ts";
 import type { RunError } from "./library.ts";
 
 /** The user's mistake on the command line; ends with exit 2. One sentence, and what to do instead. */
@@ -37,6 +37,8 @@ export interface Running {
   readonly io: Io;
   /** Aborted by the first Ctrl-C or SIGTERM, with a `RunError` as reason. */
   readonly signal: AbortSignal;
+  /** The first signal that came; null until then. */
+  interruptedBy(): Signal | null;
   /** Said once, on the first signal; null: the command itself says what is needed. */
   onInterrupt(sentence: string | null): void;
 }

@@ -10,7 +10,8 @@ export interface Output {
   on(event: "error", listener: (error: Error) => void): unknown;
 }
 
-export type Signal = "SIGINT" | "SIGTERM";
+/** SIGUSR1 is how Slurm tells that the time of a job is nearly over (sbatch --signal). */
+export type Signal = "SIGINT" | "SIGTERM" | "SIGUSR1";
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 export interface Io {
@@ -44,7 +45,7 @@ export const systemIo = (): Io => ({
   cwd: process.cwd(),
   program: [process.execPath, ...process.execArgv, process.argv[1] ?? ""],
   onSignal(handler) {
-    const signals: readonly Signal[] = ["SIGINT", "SIGTERM"];
+    const signals: readonly Signal[] = ["SIGINT", "SIGTERM", "SIGUSR1"];
     for (const signal of signals) process.on(signal, handler);
     return () => {
       for (const signal of signals) process.off(signal, handler);

@@ -5,12 +5,14 @@
 import type * as gantry from "../index.ts";
 
 export type {
+  ArrayPart,
   AscpChoices,
   DropFound,
   Filters,
   Finding,
   FolderStatus,
   Gantry,
+  GetOptions,
   Listing,
   RunError,
   RunEvent,
@@ -52,6 +54,10 @@ export type Library = Pick<
   | "installAscp"
   | "isAscpNewEnough"
   | "OLDEST_ASCP"
+  | "VERSION"
+  | "readArrayJob"
+  | "readArrayEnvironment"
+  | "writeArrayEnvironment"
 >;
 
 export const loadLibrary = (): Promise<Library> => import("../index.ts");

@@ -5,7 +5,7 @@ import { readCommandLine } from "./program.ts";
 import { shown } from "./render/wording.ts";
 import { createWriter, OutputClosed, OutputFailed, say } from "./render/writer.ts";
 
-const STATUS: Readonly<Record<Signal, number>> = { SIGINT: 130, SIGTERM: 143 };
+const STATUS: Readonly<Record<Signal, number>> = { SIGINT: 130, SIGTERM: 143, SIGUSR1: 143 };
 
 /** As of a local disk: that is where output that can't be written goes. */
 const ON_DISK = 7;
@@ -21,13 +21,14 @@ export async function main(argv: string[], io: Io = systemIo()): Promise<number>
     if (onInterrupt !== null) say(io, "", onInterrupt);
     void io.library().then(({ RunError }) => {
       const [code, by] =
-        signal === "SIGINT" ? (["interrupted", "Ctrl-C"] as const) : (["terminated", "SIGTERM"] as const);
+        signal === "SIGINT" ? (["interrupted", "Ctrl-C"] as const) : (["terminated", signal] as const);
       control.abort(new RunError(code, `stopped by ${by}`));
     });
   });
   const running: Running = {
     io,
     signal: control.signal,
+    interruptedBy: () => asked,
     onInterrupt: (sentence) => {
       onInterrupt = sentence;
     },

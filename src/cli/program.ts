@@ -11,6 +11,7 @@ interface Entry {
 
 const FIND = "Find:";
 const FETCH = "Fetch and prove:";
+const CLUSTER = "On a cluster:";
 const MORE = "Set up and try:";
 
 /** In the order of help. */
@@ -68,6 +69,12 @@ export const COMMANDS: readonly Entry[] = [
     summary: "delete data, and never fetch them again",
     group: FETCH,
     load: () => import("./commands/drop.ts"),
+  },
+  {
+    name: "slurm",
+    summary: "run a get as a Slurm job array",
+    group: CLUSTER,
+    load: () => import("./commands/slurm.ts"),
   },
   {
     name: "archives",

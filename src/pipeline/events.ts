@@ -92,6 +92,16 @@ export type RunEvent =
       readonly tookMs: number;
     }
   | ({ readonly type: "item-failed" } & Failure)
+  /** Another task of the same array took the item over, since this one was believed dead. */
+  | { readonly type: "item-left"; readonly item: string; readonly address: string }
+  /** The plan was divided among the tasks of an array; nothing was fetched. */
+  | {
+      readonly type: "divided";
+      readonly array: string;
+      readonly slices: number;
+      readonly items: number;
+      readonly bytes: number;
+    }
   | { readonly type: "item-moved"; readonly item: string; readonly from: string; readonly to: string }
   | {
       readonly type: "item-damaged";

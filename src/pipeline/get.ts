@@ -17,11 +17,13 @@ import { describeRequest, requestKey } from "../model/selection.ts";
 import type { Archives } from "../selections/found.ts";
 import type { OpenStore, Store } from "../sinks/sink.ts";
 import type { Extra, ForeignFiles, Layout, Source, SourceContext } from "../sources/source.ts";
+import { type ArrayRecord, closeArray, openArray, writeArray, writeArrayReport } from "../state/arrays.ts";
 import { type Asking, readAskedAddresses, readAsking, removeAsking, writeAsking } from "../state/asking.ts";
 import { hasDrops, hasPendingDrops, readDropRules } from "../state/dropped.ts";
+import { readSlices } from "../state/lease-folder.ts";
 import { keepLink, loadLinks } from "../state/private-links.ts";
 import { ReceiptWriter, readItemStates } from "../state/receipts.ts";
-import { beginRun, newRunId, type RunHandle, readLiveRuns } from "../state/runs.ts";
+import { beginRun, livesHere, newRunId, type RunHandle, readLiveRuns, readRuns } from "../state/runs.ts";
 import {
   currentSelections,
   proveSelections,
@@ -42,14 +44,16 @@ import {
   temporaryFolder,
 } from "../state/state-folder.ts";
 import { openUnfinished, type Unfinished } from "../state/unfinished.ts";
+import { Share, stopPredecessors } from "./array.ts";
 import { type Ask, type AskContext, askAgain, readAsk, repeatAsk } from "./asks.ts";
 import { EventChannel } from "./channel.ts";
 import { finishDrops } from "./drop.ts";
 import { isOnDroppedBranch } from "./drop-selector.ts";
-import type { RunEvent, RunSummary } from "./events.ts";
+import type { RunEvent, RunSummary, Tally } from "./events.ts";
 import { askFreshness } from "./freshness.ts";
 import { derivedAreThere, noteExtras, readCompanions, readHeld, writeDerived } from "./held.ts";
 import { folderLayoutOf, layoutOf } from "./layout.ts";
+import type { Task } from "./plan.ts";
 import { buildPlan, joinStates, type Plan } from "./planning.ts";
 import { moveToQuarantine, pruneFolders } from "./prune.ts";
 import { selectReferences } from "./references.ts";
@@ -80,7 +84,24 @@ export interface GetOptions {
   readonly extras?: readonly Extra[];
   /** Fetch what data here name of data that are not, too. */
   readonly withReferences?: boolean;
+  /** Of a job array; see `ArrayPart`. */
+  readonly array?: ArrayPart;
 }
+
+/** What a run does of a get that many processes share. */
+export type ArrayPart =
+  /** Plans and divides the plan among so many tasks, and fetches nothing. `known`: plans from what the folder knows, and asks no archive. */
+  | {
+      readonly part: "plan";
+      readonly tasks: number;
+      readonly known?: boolean;
+      /** Kept with the plan; see `ArrayRecord.job`. */
+      readonly job: readonly string[];
+    }
+  /** Fetches slices of the plan, as task number so and so from 0, until none is left. */
+  | { readonly part: "task"; readonly array: string; readonly task: number }
+  /** The same, then proves that all is there, makes the derived files and ends the array. */
+  | { readonly part: "finish"; readonly array: string };
 
 /** What a run needs of the world; `src/index.ts` makes it. */
 export interface RunEnvironment {
@@ -111,6 +132,9 @@ export function get(words: readonly string[], options: GetOptions, environment: 
     .finally(() => channel.end());
   return { result, [Symbol.asyncIterator]: () => channel[Symbol.asyncIterator]() };
 }
+
+/** Number of the run that ends an array, among those of its tasks. */
+const FINISHING = -1;
 
 interface Asked {
   readonly ask: Ask;
@@ -158,7 +182,9 @@ class GetRun {
   async run(): Promise<RunSummary> {
     let error: RunError | null = null;
     try {
-      if (this.#options.dryRun) await this.#dryRun();
+      const { array, dryRun } = this.#options;
+      if (dryRun) await this.#dryRun();
+      else if (array && array.part !== "plan") await this.#work(array);
       else await this.#download();
     } catch (caught) {
       const { signal } = this.#context;
@@ -220,7 +246,7 @@ class GetRun {
     });
     this.#handle = handle;
     handle.stopSignal.addEventListener("abort", () => this.#stopping.abort(handle.stopSignal.reason));
-    this.#unfinished = await openUnfinished(state, this.#report.run, this.#options.scratch);
+    this.#unfinished = await openUnfinished(state, this.#report.run, { scratch: this.#options.scratch });
     if (await this.#store.isUnsettled()) await this.#settle(state, this.#store, { publish: false });
     await this.#finishDrops(state, this.#unfinished);
     const receipts = new ReceiptWriter(state, this.#report.run);
@@ -254,22 +280,43 @@ class GetRun {
       for await (const item of listWithdrawn(gone, now, this.#states(state)))
         await this.#report.withdrawn(item);
     }
-    const fetch = async (these: readonly SelectionFile[]): Promise<Plan> => {
-      const plan = await this.#plan(state, layout, these, receipts);
-      try {
-        await this.#transfer(plan, state, receipts, handle);
-      } finally {
-        await plan.close();
+    const known = new Set(before.map((selection) => selection.digest));
+    const news = selections.some((selection) => !known.has(selection.digest));
+    const { array } = this.#options;
+    const steps: Steps = { state, layout, receipts, handle };
+    if (array?.part === "plan") return this.#divide(steps, selections, array);
+    this.#report.here = { ...(await this.#fetch(steps, selections)).here };
+    await this.#complete(steps, selections, { news });
+  }
+
+  /** Plans and transfers. */
+  async #fetch(steps: Steps, selections: readonly SelectionFile[]): Promise<Plan> {
+    const { state, layout, receipts } = steps;
+    const plan = await this.#plan(state, layout, selections, receipts);
+    try {
+      if (plan.todo > 0) {
+        const total = { ...plan.fetch, items: plan.todo + this.#report.doneItems };
+        await this.#transfer({ tasks: plan.tasks(), total }, steps);
       }
-      this.#context.signal.throwIfAborted();
-      return plan;
-    };
-    this.#report.here = { ...(await fetch(selections)).here };
-    const named = this.#options.withReferences ? await this.#selectReferences(state) : [];
-    if (named.length > 0) {
-      await fetch(named);
-      selections.push(...named);
+    } finally {
+      await plan.close();
     }
+    this.#context.signal.throwIfAborted();
+    return plan;
+  }
+
+  /**
+   * What follows when all that could be had is here: what data name of other data if asked, pruning if asked, and the
+   * files that are derived from receipts, if they may have changed.
+   */
+  async #complete(
+    steps: Steps,
+    selections: readonly SelectionFile[],
+    { news }: { readonly news: boolean },
+  ): Promise<void> {
+    const { state, handle } = steps;
+    const named = this.#options.withReferences ? await this.#selectReferences(state) : [];
+    if (named.length > 0) await this.#fetch(steps, named);
     handle.update({ state: "finishing" });
     await this.#tellReferences(state);
     const store = this.#store as Store;
@@ -278,7 +325,7 @@ class GetRun {
     const temporary = this.#temporary.folder;
     const quarantine = state.path("quarantine", this.#report.run);
     if (this.#options.prune) {
-      await pruneFolders(state, selections, {
+      await pruneFolders(state, [...selections, ...named], {
         quarantine,
         temporary,
         foreign: this.#foreign,
@@ -287,10 +334,9 @@ class GetRun {
       });
     }
     // Another answer of the archive may have other labels, which metadata.csv and the citations show.
-    const known = new Set(before.map((selection) => selection.digest));
-    const news = selections.some((selection) => !known.has(selection.digest));
     const extras = await noteExtras(state, this.#options.extras ?? []);
-    if (this.#report.changedFiles || news || extras || !(await derivedAreThere(state))) {
+    const stale = this.#report.changedFiles || news || named.length > 0 || extras;
+    if (stale || !(await derivedAreThere(state))) {
       const setAside = async (path: string): Promise<void> => {
         await moveToQuarantine(this.#dir, path, quarantine);
         await this.#report.emit({
@@ -344,6 +390,146 @@ class GetRun {
     for (const extra of extras)
       if (!sources.some(({ capabilities }) => capabilities.extras?.includes(extra))) refuse(`${extra} file`);
     if (withReferences && !sources.some(({ references }) => references)) refuse("data that name other data");
+  }
+
+  /** The plan as slices for the tasks of an array. */
+  async #divide(
+    { state, layout, receipts }: Steps,
+    selections: readonly SelectionFile[],
+    { tasks, job }: Extract<ArrayPart, { part: "plan" }>,
+  ): Promise<void> {
+    const plan = await this.#plan(state, layout, selections, receipts);
+    this.#report.here = { ...plan.here };
+    async function* lines(): AsyncGenerator<string> {
+      for await (const task of plan.tasks()) yield JSON.stringify(task);
+    }
+    const { run } = this.#report;
+    const { array, items, bytes, slices } = await writeArray(
+      state,
+      {
+        array: run,
+        plannedAt: this.#context.clock.now().toISOString(),
+        tasks,
+        requests: selections.map(({ header }) => describeRequest(header.request)),
+        selections: selections.map(({ digest }) => digest),
+        files: plan.fetch.files,
+        bytes: plan.fetch.bytes,
+        here: plan.here.items,
+        unknown: plan.unknown,
+        job,
+      },
+      { items: plan.todo, lines: lines() },
+    );
+    await plan.close();
+    await this.#report.emit({ type: "divided", array, slices: slices.length, items, bytes });
+    this.#report.promisedItems = items;
+  }
+
+  /** One task of an array, or its end. */
+  async #work(part: Exclude<ArrayPart, { part: "plan" }>): Promise<void> {
+    const state = await openStateFolder(this.#dir);
+    if (!state) throw new RunError("folder-unknown", `${this.#dir} holds no state of gantry`);
+    const { run } = this.#report;
+    const { array } = part;
+    const record = await openArray(state, array);
+    this.#store = await this.#environment.store(state);
+    const task = part.part === "task" ? part.task : FINISHING;
+    const handle = await beginRun(state, {
+      run,
+      clock: this.#context.clock,
+      detached: false,
+      member: { array, task },
+      onWait: (sentence) => this.#report.warn(sentence),
+      signal: this.#context.signal,
+    });
+    this.#handle = handle;
+    handle.stopSignal.addEventListener("abort", () => this.#stopping.abort(handle.stopSignal.reason));
+    handle.update({ requests: record.requests });
+    await stopPredecessors(state, { array, run, task });
+    const { scratch } = this.#options;
+    this.#unfinished = await openUnfinished(state, run, { scratch, shared: true });
+    const receipts = new ReceiptWriter(state, run);
+    try {
+      await this.#report.emit({ type: "run-started", run, dir: this.#dir, requests: record.requests });
+      const { partial } = this.#unfinished;
+      const share = new Share({ state, record, run, task, temporary: partial, context: this.#context });
+      const work: Work = {
+        tasks: share.tasks(),
+        total: share.taken,
+        holds: (item) => share.holds(item),
+        onEvent: (event) => share.event(event),
+      };
+      const steps: Steps = { state, layout: state.facts?.layout ?? "", receipts, handle };
+      await this.#transfer(work, steps);
+      this.#context.signal.throwIfAborted();
+      this.#report.here = { ...share.here };
+      if (part.part === "finish") await this.#finish(steps, record, share);
+    } finally {
+      await receipts.close();
+      await this.#unfinished.remove({ whole: false });
+    }
+  }
+
+  /**
+   * The end of an array: what its selections expect is compared with the receipts of all tasks and the disk, what could
+   * not be had or is not here is told as failed, the derived files are made, and the array is closed.
+   */
+  async #finish(steps: Steps, record: ArrayRecord, share: Share): Promise<void> {
+    const { state, layout, receipts, handle } = steps;
+    const { array } = record;
+    handle.update({ state: "finishing" });
+    const selections = (await readSelections(state)).filter(({ digest }) =>
+      record.selections.includes(digest),
+    );
+    await proveSelections(selections, this.#context.signal);
+    const runs = (await readRuns(state)).filter(
+      (each) => each.array === array && each.run !== this.#report.run,
+    );
+    const alone = runs.every((each) => each.exit !== null || livesHere(each) === false);
+    const store = this.#store as Store;
+    if (alone && (await store.isUnsettled())) await this.#settle(state, store, { publish: true });
+    const plan = await this.#plan(state, layout, selections, receipts);
+    // What this run itself stored is told as stored, and not once more as here.
+    const { items, files, bytes } = share.stored;
+    this.#report.here = {
+      items: plan.here.items - items,
+      files: plan.here.files - files,
+      bytes: plan.here.bytes - bytes,
+    };
+    const { done, taken } = await readSlices(state, array);
+    const causes = new Map(
+      [...done.values()].flatMap(({ failures }) => failures.map((each) => [each.item, each])),
+    );
+    try {
+      for await (const { item } of plan.tasks()) {
+        const { code, message, hint } = causes.get(item.id) ?? {
+          code: "array-incomplete",
+          message: "no task of the array stored it",
+        };
+        await this.#report.fail(item, new RunError(code, message, hint === undefined ? {} : { hint }));
+      }
+    } finally {
+      await plan.close();
+    }
+    await this.#complete(steps, selections, { news: true });
+    if (alone) await closeArray(state, array);
+    const generations = [...done.values()].map(({ generation }) => generation);
+    await writeArrayReport(state, array, {
+      plannedAt: record.plannedAt,
+      finishedAt: this.#context.clock.now().toISOString(),
+      requests: record.requests,
+      planned: { items: record.items, files: record.files, bytes: record.bytes },
+      here: plan.here,
+      failed: this.#report.failedItems,
+      slices: record.slices.length,
+      // Each generation after the first is a lease that expired or was given back.
+      takenOver: [...generations, ...taken.values()].reduce((sum, generation) => sum + generation - 1, 0),
+      runs: runs.map(({ run, host, task, startedAt, exit, progress }) => ({
+        ...{ run, host, task, startedAt, exit },
+        items: progress?.doneItems ?? 0,
+        bytes: progress?.doneBytes ?? 0,
+      })),
+    });
   }
 
   /** Kept until the selection is there, so that a run that ends while it lists is not forgotten. */
@@ -525,8 +711,11 @@ class GetRun {
     const asks = new Map<string, Asked>();
     const settled: SelectionFile[] = [];
     const drops = await hasDrops(state);
-    for (const selection of replaceAll ? [] : currentSelections(await readSelections(state))) {
-      if (drops && (await this.#isAllDropped(selection, state))) settled.push(selection);
+    const asked = replaceAll ? [] : currentSelections(await readSelections(state));
+    const { array } = this.#options;
+    const known = array?.part === "plan" && array.known === true;
+    for (const selection of asked) {
+      if (known || (drops && (await this.#isAllDropped(selection, state)))) settled.push(selection);
       else
         asks.set(requestKey(selection.header.request), {
           ask: repeatAsk(selection, context),
@@ -624,7 +813,11 @@ class GetRun {
         rules && !rules.isEmpty
           ? (item) => isOnDroppedBranch(item, of(item).source.capabilities, rules)
           : null,
-      isCurrent: askFreshness((item) => of(item).source, this.#sourceContext()),
+      // What an array made is judged by what was planned.
+      isCurrent:
+        this.#options.array?.part === "finish"
+          ? async () => true
+          : askFreshness((item) => of(item).source, this.#sourceContext()),
       temporary: this.#temporary.folder,
       signal: this.#context.signal,
       append: receipts ? (body) => receipts.append(body) : null,
@@ -668,8 +861,7 @@ class GetRun {
     return plan;
   }
 
-  async #transfer(plan: Plan, state: StateFolder, receipts: ReceiptWriter, handle: RunHandle): Promise<void> {
-    if (plan.todo === 0) return;
+  async #transfer(work: Work, { state, receipts, handle }: Steps): Promise<void> {
     const { partial, scratch, resumable } = this.#unfinished as Unfinished;
     const sink = (this.#store as Store).sink({
       run: this.#report.run,
@@ -679,29 +871,50 @@ class GetRun {
       shardBytes: this.#options.shardBytes ?? null,
     });
     handle.update({ state: "transferring" });
-    const total = { ...plan.fetch, items: plan.todo + this.#report.doneItems };
-    const endProgress = this.#report.startProgress(total, (progress) => handle.update({ progress }));
+    const endProgress = this.#report.startProgress(work.total, (progress) => handle.update({ progress }));
+    const { holds } = work;
     try {
       await transfer({
         dir: this.#dir,
-        tasks: plan.tasks(),
+        tasks: work.tasks,
         source: this.#environment.source,
         sink,
         append: (body) => receipts.append(body),
         jobs: this.#options.jobs ?? this.#environment.jobs,
         scratch: resumable,
         context: this.#sourceContext(),
-        emit: (event) => this.#report.emit(event),
+        emit: async (event) => {
+          await this.#report.emit(event);
+          await work.onEvent?.(event);
+        },
         warn: (sentence) => this.#report.warn(sentence),
         onWritten: (bytes) => {
           this.#report.meter.writtenBytes += bytes;
         },
+        ...(holds ? { holds } : {}),
       });
     } finally {
       endProgress();
       await sink.close();
     }
   }
+}
+
+/** What is to be fetched: a whole plan, or a share of one that other processes work on, too. */
+interface Work {
+  readonly tasks: AsyncIterable<Task>;
+  /** May grow. */
+  readonly total: Tally;
+  readonly holds?: (item: Item) => Promise<boolean>;
+  readonly onEvent?: (event: RunEvent) => Promise<void>;
+}
+
+/** What every step of a run that writes works with. */
+interface Steps {
+  readonly state: StateFolder;
+  readonly layout: string;
+  readonly receipts: ReceiptWriter;
+  readonly handle: RunHandle;
 }
 
 /** How the files of these archives are recognised: the same way for all archives of a kind. */

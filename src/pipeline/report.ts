@@ -77,6 +77,9 @@ export class RunReport {
         if (this.#failures.length < SHOWN_FAILURES) this.#failures.push(failure);
         break;
       }
+      case "item-left":
+        this.#active.delete(event.item);
+        break;
       case "item-withdrawn":
         this.#withdrawn += 1;
         break;

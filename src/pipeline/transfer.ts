@@ -32,6 +32,12 @@ export interface TransferOptions {
   readonly warn: (sentence: string) => void;
   /** Bytes that came or were written, failed tries included (negative when a try's bytes are thrown away). */
   readonly onWritten: (bytes: number) => void;
+  /**
+   * Of a run that shares a plan with others: whether an item is still its own, asked before each try and before each
+   * commit; one that is not is left without a word in the receipts. What ends such a run is thrown, and what it did
+   * not begin is left to the others.
+   */
+  readonly holds?: (item: Item) => Promise<boolean>;
 }
 
 /** So many fetches in a row that found the archive unreachable end the run. */
@@ -64,8 +70,10 @@ export async function transfer(options: TransferOptions): Promise<void> {
       unreachable = lost && stored === 0 ? unreachable + 1 : 0;
       if (unreachable >= UNREACHABLE_LIMIT) stop.abort(error);
       const reason: unknown = stop.signal.reason;
-      if (reason instanceof RunError) for (const item of batch.unsettled) await notBegun(item, reason);
+      if (reason instanceof RunError && !options.holds)
+        for (const item of batch.unsettled) await notBegun(item, reason);
     }
+    if (options.holds) return;
     // The cause of the stop is the failure of all that was not begun.
     const reason: unknown = stop.signal.reason;
     if (!context.signal.aborted && reason instanceof RunError) {
@@ -77,6 +85,7 @@ export async function transfer(options: TransferOptions): Promise<void> {
   const workers = await Promise.allSettled(Array.from({ length: options.jobs }, () => worker()));
   await queue.close();
   for (const each of workers) if (each.status === "rejected") throw each.reason;
+  if (options.holds && stop.signal.aborted && !context.signal.aborted) throw stop.signal.reason;
 }
 
 /** Tasks in the portions that one `fetch` takes: consecutive ones of one archive; what may be adopted goes alone. */
@@ -203,6 +212,7 @@ class BatchTransfer {
   /** One try of all that is open. Throws a reason to try again, while there is one. */
   async #round(source: Source, attempt: number): Promise<void> {
     this.#again.clear();
+    await this.#leaveLost();
     const waiting = new Map(this.#open);
     const judge = async (each: ItemTransfer, work: () => Promise<boolean>): Promise<boolean> => {
       try {
@@ -255,6 +265,17 @@ class BatchTransfer {
     if (why) throw why;
   }
 
+  /** What another run took over since is not fetched in vain. */
+  async #leaveLost(): Promise<void> {
+    const { holds, emit } = this.#options;
+    if (!holds) return;
+    for (const { item } of [...this.#open.values()]) {
+      if (await holds(item)) continue;
+      this.#open.delete(item.id);
+      await emit({ type: "item-left", item: item.id, address: item.address });
+    }
+  }
+
   /** The error as one that names the item. Throws the cause of a stop, and a bug. */
   async #known({ item }: ItemTransfer, error: unknown): Promise<RunError> {
     const { signal } = this.#options.context;
@@ -292,7 +313,7 @@ class ItemTransfer {
   async receive(source: Source, delivery: Delivery): Promise<void> {
     if ("error" in delivery) throw delivery.error;
     const { item, place, replaced } = this.#task;
-    const { sink, context, append, emit, onWritten } = this.#options;
+    const { sink, context, append, emit, onWritten, holds } = this.#options;
     const writer = await sink.begin(item, place);
     const finished: string[] = [];
     let written = 0;
@@ -315,6 +336,12 @@ class ItemTransfer {
         throw new RunError(contradiction.code, contradiction.sentence);
       }
       context.signal.throwIfAborted();
+      if (holds && !(await holds(item))) {
+        await writer.abort();
+        onWritten(-written);
+        await emit({ type: "item-left", item: item.id, address: item.address });
+        return;
+      }
       const { files, quarantined } = await writer.commit(replaced, this.#aside);
       const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
       const tookMs = this.#tookMs();

@@ -10,6 +10,7 @@ import { hostname } from "node:os";
 import { RunError } from "../errors.ts";
 import type { Clock } from "../lib/context.ts";
 import { checkHeader } from "../model/receipt.ts";
+import { closeArrays } from "./arrays.ts";
 import { readNames, type StateFolder } from "./state-folder.ts";
 
 const RUN_KIND = "gantry-run";
@@ -49,6 +50,9 @@ export interface RunRecord {
   readonly beat: number;
   readonly state: "listing" | "transferring" | "finishing" | "finished";
   readonly detached: boolean;
+  /** The array that the run is a task of, and which one; absent of any other run. */
+  readonly array?: string;
+  readonly task?: number;
   readonly requests: readonly string[];
   readonly progress: RunProgress | null;
   /** Set when the run has ended. */
@@ -69,13 +73,17 @@ export function newRunId(clock: Clock): string {
   return `${stamp}Z-${randomBytes(3).toString("hex")}`;
 }
 
-/** Tells the folder of this process, after checking that no other one is at work. Throws `folder-busy`. */
+/**
+ * Tells the folder of this process, after checking that no other one is at work but tasks of the same array. A run
+ * that is no task closes the arrays of the folder: what it does makes their plans out of date. Throws `folder-busy`.
+ */
 export async function beginRun(
   state: StateFolder,
   options: {
     readonly run: string;
     readonly clock: Clock;
     readonly detached: boolean;
+    readonly member?: { readonly array: string; readonly task: number };
     readonly onWait: (sentence: string) => void;
     readonly signal: AbortSignal;
   },
@@ -92,6 +100,7 @@ export async function beginRun(
     beat: 0,
     state: "listing",
     detached: options.detached,
+    ...options.member,
     requests: [],
     progress: null,
     exit: null,
@@ -104,20 +113,28 @@ export async function beginRun(
     writing = writing.then(async () => {
       // What a killed process leaves of it is removed with its other unfinished data.
       const temp = state.path("partial", `${run}.json.tmp`);
-      await writeFile(temp, `${JSON.stringify(record)}\n`);
-      await rename(temp, path);
+      for (let attempt = 1; ; attempt += 1) {
+        await writeFile(temp, `${JSON.stringify(record)}\n`);
+        try {
+          return await rename(temp, path);
+        } catch (error) {
+          // A task that begins at the same time can't know yet whose it is, and may have taken it for left over.
+          if ((error as NodeJS.ErrnoException).code !== "ENOENT" || attempt === 3) throw error;
+        }
+      }
     });
     return writing;
   };
   await write();
   // Both saw nobody and both wrote: the one with the greater id gives way.
   const rivals = (await readRuns(state)).filter(
-    (r) => r.run !== run && r.exit === null && livesHere(r) === true,
+    (r) => r.run !== run && r.exit === null && !isMate(r, options.member) && livesHere(r) === true,
   );
   if (rivals.some((rival) => rival.run < run)) {
     await rm(path, { force: true });
     throw busy(state, rivals[0] as RunRecord);
   }
+  if (!options.member) await closeArrays(state);
   const beat = async (): Promise<void> => {
     record = { ...record, beat: record.beat + 1 };
     // A full disk must not end a run by its heartbeat: the next write of data says it properly.
@@ -164,12 +181,18 @@ export async function readRuns(state: StateFolder): Promise<RunRecord[]> {
   const records: RunRecord[] = [];
   for (const name of await readNames(state.path("runs"))) {
     if (!name.endsWith(".json")) continue;
-    const path = state.path("runs", name);
-    const text = await readFile(path, "utf8").catch(() => null);
-    if (text === null || !isJson(text)) continue;
-    records.push(checkHeader(text, RUN_KIND, RUN_VERSION, path) as unknown as RunRecord);
+    const record = await readRun(state, name.slice(0, -".json".length));
+    if (record) records.push(record);
   }
   return records;
+}
+
+/** The record of one run; null when there is none, or none that can be read. */
+export async function readRun(state: StateFolder, run: string): Promise<RunRecord | null> {
+  const path = state.path("runs", `${run}.json`);
+  const text = await readFile(path, "utf8").catch(() => null);
+  if (text === null || !isJson(text)) return null;
+  return checkHeader(text, RUN_KIND, RUN_VERSION, path) as unknown as RunRecord;
 }
 
 /** A power cut may leave a file that is empty or full of zeros. */
@@ -196,12 +219,26 @@ export function livesHere(record: RunRecord): boolean | null {
   return record.processStart === null || start === null || start === record.processStart;
 }
 
+/** Whether a run is a task of the same array. */
+const isMate = (record: RunRecord, member: { readonly array: string } | undefined): boolean =>
+  member !== undefined && record.array === member.array;
+
 async function refuseSecond(
   state: StateFolder,
-  { clock, onWait, signal }: { clock: Clock; onWait: (sentence: string) => void; signal: AbortSignal },
+  {
+    clock,
+    onWait,
+    signal,
+    member,
+  }: {
+    clock: Clock;
+    onWait: (sentence: string) => void;
+    signal: AbortSignal;
+    member?: { readonly array: string };
+  },
 ): Promise<void> {
   for (const record of await readRuns(state)) {
-    if (record.exit !== null) continue;
+    if (record.exit !== null || isMate(record, member)) continue;
     const lives = livesHere(record);
     if (lives === true) throw busy(state, record);
     if (lives === false) continue;

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { rm, rmdir } from "node:fs/promises";
 import { hostname } from "node:os";
-import { join, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { makeFolder } from "../lib/durable-file.ts";
 import { readLiveRuns } from "./runs.ts";
 import { readNames, type StateFolder } from "./state-folder.ts";
@@ -12,7 +12,10 @@ export interface Unfinished {
   readonly partial: string;
   /** On the disk that `--scratch` names, else null. */
   readonly scratch: string | null;
-  /** What a source can resume: the same folder for every run, on the scratch disk if there is one. May not exist. */
+  /**
+   * What a source can resume: the same folder for every run, on the scratch disk if there is one. May not exist. Of a
+   * run that shares the target with others it is the run's own: one believed dead may still write to what it left.
+   */
   readonly resumable: string;
   /** Removes this run's folders. `whole`: nothing is left to resume either, unless another run is at work. */
   remove(options: { readonly whole: boolean }): Promise<void>;
@@ -24,21 +27,31 @@ const RESUMABLE = "resumable";
 export async function openUnfinished(
   state: StateFolder,
   run: string,
-  scratchBase?: string,
+  {
+    scratch: scratchBase,
+    shared = false,
+  }: { readonly scratch?: string | undefined; readonly shared?: boolean } = {},
 ): Promise<Unfinished> {
-  const live = await readLiveRuns(state);
   const scratchHome = scratchBase === undefined ? null : join(resolve(scratchBase), scratchName(state));
-  for (const home of [state.path("partial"), ...(scratchHome === null ? [] : [scratchHome])]) {
-    for (const name of await readNames(home)) {
-      if (!live.has(name) && name !== RESUMABLE) await rm(join(home, name), { recursive: true, force: true });
-    }
+  const homes = [state.path("partial"), ...(scratchHome === null ? [] : [scratchHome])];
+  // Names before runs: whoever begins in between tells the folder of itself before it makes anything here.
+  const found: string[] = [];
+  for (const home of homes) for (const name of await readNames(home)) found.push(join(home, name));
+  const live = await readLiveRuns(state);
+  for (const path of found) {
+    const name = basename(path);
+    // A run's own folder, and the next text of its heartbeat.
+    const owned = [...live].some((each) => name.startsWith(each));
+    if (!owned && name !== RESUMABLE) await rm(path, { recursive: true, force: true });
   }
   const partial = state.path("partial", run);
   const scratch = scratchHome === null ? null : join(scratchHome, run);
   for (const path of [partial, ...(scratch === null ? [] : [scratch])]) {
     await makeFolder(path, { mode: 0o700 });
   }
-  const resumable = join(scratchHome ?? state.path("partial"), RESUMABLE);
+  const resumable = shared
+    ? join(scratch ?? partial, RESUMABLE)
+    : join(scratchHome ?? state.path("partial"), RESUMABLE);
   return {
     partial,
     scratch,

@@ -74,6 +74,13 @@ export async function openDesk(stage: Stage): Promise<Desk> {
     chmodSync(join(bin, name), 0o755);
   };
   program("gantry", `exec '${process.execPath}' '${join(root, "bin/gantry.js")}' "$@"`);
+  // Runs a job's tasks one after the other, at once; a job that waits for another runs after it by itself.
+  program(
+    "sbatch",
+    `first=0 last=0; while :; do case $1 in --array=*) last=\${1#--array=0-}; last=\${last%%%*} ;; -*) ;; *) break ;; esac; shift; done
+script=$1; shift
+for number in $(seq $first $last); do SLURM_ARRAY_TASK_ID=$number bash "$script" "$@" >&2; done; echo 1`,
+  );
   program("mail", `cat >> '${join(dir, "mail.txt")}'`);
   writeFileSync(
     join(dir, "cart.tcia"),

@@ -12,7 +12,7 @@ import {
 } from "../command.ts";
 import { FILTER_FLAGS, readFilters } from "../filters.ts";
 import { canAsk, type Io } from "../io.ts";
-import type { Citation, Library, Row, RunEvent } from "../library.ts";
+import type { Citation, Gantry, GetOptions, Library, Row, RunEvent } from "../library.ts";
 import { withGantry } from "../open-library.ts";
 import { createProgress, PROGRESS_MODES, type ProgressMode } from "../render/progress.ts";
 import { createTale } from "../render/summary.ts";
@@ -20,7 +20,7 @@ import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
 import { counted, shown, sized } from "../render/wording.ts";
 import { createWriter, OutputClosed, say, type Writer } from "../render/writer.ts";
 
-interface Flags extends TableFlags, CacheFlags, AscpFlags {
+export interface GetFlags extends TableFlags, CacheFlags, AscpFlags {
   readonly output?: string;
   readonly layout?: string;
   readonly pack?: string;
@@ -50,7 +50,7 @@ const WHAT = "What to do:";
 const HOW = "How to fetch:";
 const TELL = "What is said:";
 
-const FLAGS: readonly Flag[] = [
+export const GET_FLAGS: readonly Flag[] = [
   { flags: "-o, --output <dir>", help: "the folder to fill; a terminal asks when it is left out" },
   {
     flags: "--layout <layout>",
@@ -119,11 +119,11 @@ const FLAGS: readonly Flag[] = [
   ...CACHE_FLAGS,
 ];
 
-export const command = defineCommand<Flags>({
+export const command = defineCommand<GetFlags>({
   words: "[address] [path...]",
   about:
     "Downloads what is named, proves every file and resumes after anything. With only -o DIR it finishes or refreshes all that was ever asked for in DIR.",
-  flags: FLAGS,
+  flags: GET_FLAGS,
   examples: [
     ["gantry get tcia:LCTSC -o lctsc", "a whole collection"],
     ["gantry get cart.tcia -o data --dry-run", "what a manifest from the website would take"],
@@ -131,124 +131,135 @@ export const command = defineCommand<Flags>({
     ["gantry get -o lctsc", "go on where it stopped, or look for news"],
     ["gantry get tcia:NSCLC-Radiomics -o nsclc --detach --notify 'mail -s gantry me'", "overnight"],
   ],
-  async run(call, running) {
-    const { io } = running;
-    const { words, flags } = call;
-    const filters = readFilters(flags);
-    const library = await io.library();
-    const settings = readSettings(flags, library);
-    const dir = await chooseFolder(flags.output, io);
-    if (flags.detach) return detach(call, running, dir);
-
-    const tale = createTale();
-    const progress = createProgress(
-      io,
-      flags.json ? "silent" : flags.dryRun ? "none" : (flags.progress ?? "auto"),
-    );
-    // One redactor for all: what the library learns as a secret, the log knows as one, too.
-    const redactor = library.createRedactor();
-    for (const secret of secretsOf(io.env)) redactor.add(secret);
-    const hide = linkHider(library);
-    for (const word of call.words) if (hide(word) !== word) redactor.add(word);
-    const redact = (text: string): string => redactor.redact(text);
-    const logbook = flags.dryRun
-      ? null
-      : await library.openLogbook({
-          dir: flags.logDir ?? `${dir}/.gantry/logs`,
-          // Nothing is written into a folder that the run may yet refuse.
-          early: flags.logDir !== undefined,
-          redact,
-          onWarning: (message) => progress.event({ type: "warning", message }),
-        });
-    logbook?.log("info", "command line", { argv: call.argv.map(hide) });
-    const notifier =
-      flags.notify === undefined || flags.dryRun
-        ? null
-        : library.createNotifier({
-            target: flags.notify,
-            environment: io.env,
-            redact,
-            ...(settings.notifyEveryMs === undefined ? {} : { everyMs: settings.notifyEveryMs }),
-            onWarning: (message) => see({ type: "warning", message }),
-          });
-    let events = flags.json ? createWriter(io.stdout) : null;
-    let planned: Extract<RunEvent, { type: "planned" }> | null = null;
-    const see = (event: RunEvent): void => {
-      progress.event(event);
-      tale.event(event);
-      logbook?.event(event);
-      notifier?.event(event);
-    };
-    running.onInterrupt(
-      "Stopping: nothing new begins, what is under way is put in order. Ctrl-C again leaves at once.",
-    );
-    try {
-      return await withGantry(
-        running,
-        async (gantry) => {
-          const { jobs, layout, scratch, pack, shardSize } = flags;
-          const run = gantry.get(words, {
-            dir,
-            filters,
-            ...(jobs === undefined ? {} : { jobs }),
-            ...(layout === undefined ? {} : { layout }),
-            ...(scratch === undefined ? {} : { scratch }),
-            ...(pack === undefined ? {} : { pack }),
-            ...(shardSize === undefined ? {} : { shardBytes: shardSize }),
-            dryRun: flags.dryRun === true,
-            recheck: flags.recheck === true,
-            replace: flags.replace === true,
-            skipBad: flags.skipBad === true,
-            prune: flags.prune === true,
-            withReferences: flags.withIntended === true,
-            ...(flags.bidsignore === true ? { extras: ["bidsignore"] } : {}),
-            detached: flags.detached === true,
-          });
-          for await (const event of run) {
-            see(event);
-            if (events !== null && !(await writeEvent(events, event, library.EVENTS_VERSION, io)))
-              events = null;
-            if (event.type === "planned") planned = event;
-          }
-          const summary = await run.result;
-          progress.close();
-          await notifier?.close();
-          const log = logbook?.path ?? null;
-          await logbook?.close();
-          if (flags.dryRun) {
-            if (planned !== null && !flags.json) {
-              await writePlan(io, planned, flags);
-              say(io, ...tale.wouldFail(summary), "Nothing was downloaded (--dry-run).");
-            }
-            if (summary.error !== null) throw errorOf(library, summary.error);
-            return summary.exit;
-          }
-          // A run that never began has no story: what was wrong is all there is to say.
-          if (planned === null && summary.error !== null && summary.exit !== 130 && summary.exit !== 143) {
-            throw errorOf(library, summary.error);
-          }
-          const resume = planned === null ? resumeSame(call, dir) : `gantry get -o ${shellWord(dir)}`;
-          if (!flags.json) say(io, ...tale.lines(summary, { dir, log, resume }));
-          return summary.exit;
-        },
-        {
-          redactor,
-          ...ascpChoices(flags),
-          ...cacheOptions(flags, running),
-          ...(logbook === null ? {} : { log: logbook.log }),
-          ...(settings.retries === undefined ? {} : { retries: settings.retries }),
-          ...(settings.stallTimeoutMs === undefined ? {} : { stallTimeoutMs: settings.stallTimeoutMs }),
-          ...(settings.bandwidth === undefined ? {} : { bandwidthBytesPerSecond: settings.bandwidth }),
-          ...(flags.jobs === undefined ? {} : { jobs: flags.jobs }),
-        },
-      );
-    } finally {
-      progress.close();
-      await notifier?.close();
-      await logbook?.close();
-    }
-  },
+  run: (call, running) => runGet(call, running, (gantry, words, options) => gantry.get(words, options)),
 });
+
+/**
+ * Fetches into a folder and shows how: the events of the run that `begin` starts go to screen, log and notifier.
+ * `resume`: what to type to go on; default: a get of the folder.
+ */
+export async function runGet(
+  call: Call<GetFlags>,
+  running: Running,
+  begin: (gantry: Gantry, words: readonly string[], options: GetOptions) => ReturnType<Gantry["get"]>,
+  resume?: string,
+): Promise<number> {
+  const { io } = running;
+  const { words, flags } = call;
+  const filters = readFilters(flags);
+  const library = await io.library();
+  const settings = readSettings(flags, library);
+  const dir = await chooseFolder(flags.output, io);
+  if (flags.detach) return detach(call, running, dir);
+
+  const tale = createTale();
+  const progress = createProgress(
+    io,
+    flags.json ? "silent" : flags.dryRun ? "none" : (flags.progress ?? "auto"),
+  );
+  // One redactor for all: what the library learns as a secret, the log knows as one, too.
+  const redactor = library.createRedactor();
+  for (const secret of secretsOf(io.env)) redactor.add(secret);
+  const hide = linkHider(library);
+  for (const word of call.words) if (hide(word) !== word) redactor.add(word);
+  const redact = (text: string): string => redactor.redact(text);
+  const logbook = flags.dryRun
+    ? null
+    : await library.openLogbook({
+        dir: flags.logDir ?? `${dir}/.gantry/logs`,
+        // Nothing is written into a folder that the run may yet refuse.
+        early: flags.logDir !== undefined,
+        redact,
+        onWarning: (message) => progress.event({ type: "warning", message }),
+      });
+  logbook?.log("info", "command line", { argv: call.argv.map(hide) });
+  const notifier =
+    flags.notify === undefined || flags.dryRun
+      ? null
+      : library.createNotifier({
+          target: flags.notify,
+          environment: io.env,
+          redact,
+          ...(settings.notifyEveryMs === undefined ? {} : { everyMs: settings.notifyEveryMs }),
+          onWarning: (message) => see({ type: "warning", message }),
+        });
+  let events = flags.json ? createWriter(io.stdout) : null;
+  let planned: Extract<RunEvent, { type: "planned" }> | null = null;
+  const see = (event: RunEvent): void => {
+    progress.event(event);
+    tale.event(event);
+    logbook?.event(event);
+    notifier?.event(event);
+  };
+  running.onInterrupt(
+    "Stopping: nothing new begins, what is under way is put in order. Ctrl-C again leaves at once.",
+  );
+  try {
+    return await withGantry(
+      running,
+      async (gantry) => {
+        const { jobs, layout, scratch, pack, shardSize } = flags;
+        const run = begin(gantry, words, {
+          dir,
+          filters,
+          ...(jobs === undefined ? {} : { jobs }),
+          ...(layout === undefined ? {} : { layout }),
+          ...(scratch === undefined ? {} : { scratch }),
+          ...(pack === undefined ? {} : { pack }),
+          ...(shardSize === undefined ? {} : { shardBytes: shardSize }),
+          dryRun: flags.dryRun === true,
+          recheck: flags.recheck === true,
+          replace: flags.replace === true,
+          skipBad: flags.skipBad === true,
+          prune: flags.prune === true,
+          withReferences: flags.withIntended === true,
+          ...(flags.bidsignore === true ? { extras: ["bidsignore"] } : {}),
+          detached: flags.detached === true,
+        });
+        for await (const event of run) {
+          see(event);
+          if (events !== null && !(await writeEvent(events, event, library.EVENTS_VERSION, io)))
+            events = null;
+          if (event.type === "planned") planned = event;
+        }
+        const summary = await run.result;
+        progress.close();
+        await notifier?.close();
+        const log = logbook?.path ?? null;
+        await logbook?.close();
+        if (flags.dryRun) {
+          if (planned !== null && !flags.json) {
+            await writePlan(io, planned, flags);
+            say(io, ...tale.wouldFail(summary), "Nothing was downloaded (--dry-run).");
+          }
+          if (summary.error !== null) throw errorOf(library, summary.error);
+          return summary.exit;
+        }
+        // A run that never began has no story: what was wrong is all there is to say.
+        if (planned === null && summary.error !== null && summary.exit !== 130 && summary.exit !== 143) {
+          throw errorOf(library, summary.error);
+        }
+        const again = planned === null ? resumeSame(call, dir) : `gantry get -o ${shellWord(dir)}`;
+        if (!flags.json) say(io, ...tale.lines(summary, { dir, log, resume: resume ?? again }));
+        return summary.exit;
+      },
+      {
+        redactor,
+        ...ascpChoices(flags),
+        ...cacheOptions(flags, running),
+        ...(logbook === null ? {} : { log: logbook.log }),
+        ...(settings.retries === undefined ? {} : { retries: settings.retries }),
+        ...(settings.stallTimeoutMs === undefined ? {} : { stallTimeoutMs: settings.stallTimeoutMs }),
+        ...(settings.bandwidth === undefined ? {} : { bandwidthBytesPerSecond: settings.bandwidth }),
+        ...(flags.jobs === undefined ? {} : { jobs: flags.jobs }),
+      },
+    );
+  } finally {
+    progress.close();
+    await notifier?.close();
+    await logbook?.close();
+  }
+}
 
 /** False when the reader has gone: the download goes on without it, since exit 0 means that all is stored. */
 async function writeEvent(writer: Writer, event: RunEvent, version: number, io: Io): Promise<boolean> {
@@ -267,7 +278,7 @@ const errorOf = (
   error: { code: ConstructorParameters<Library["RunError"]>[0]; message: string; hint: string },
 ) => new library.RunError(error.code, error.message, { hint: error.hint });
 
-function readSettings(flags: Flags, library: Library) {
+function readSettings(flags: GetFlags, library: Library) {
   if (flags.notifyEvery !== undefined && flags.notify === undefined) {
     throw new UsageError(
       "--notify-every needs --notify",
@@ -332,7 +343,7 @@ const packOf = (file: string): string =>
   /\.(tar|tar\.zst|tar\.xz)$/i.exec(file)?.[1]?.toLowerCase() ?? (/xz$/i.test(file) ? "tar.xz" : "tar.zst");
 
 /** The command line again, unless it holds a link, which may be a secret. */
-function resumeSame(call: Call<Flags>, dir: string): string {
+function resumeSame(call: Call<GetFlags>, dir: string): string {
   if (call.words.some((word) => word.includes("://"))) return "the same command again";
   const asked = call.flags.output === undefined ? ["-o", dir] : [];
   return ["gantry", ...call.argv, ...asked].map(shellWord).join(" ");
@@ -386,7 +397,7 @@ const owed = ({ collection, licence, doi }: Citation): string =>
 /** How long a background run is watched for a mistake that ends it at once. */
 const WATCHED_MS = 1_500;
 
-async function detach(call: Call<Flags>, running: Running, dir: string): Promise<number> {
+async function detach(call: Call<GetFlags>, running: Running, dir: string): Promise<number> {
   const { io } = running;
   if (call.words.includes("-")) {
     throw new UsageError(
@@ -440,7 +451,7 @@ async function detach(call: Call<Flags>, running: Running, dir: string): Promise
  * secret is not in it: the process reads it from standard input.
  */
 export function detachedArguments(
-  call: Call<Flags>,
+  call: Call<GetFlags>,
   dir: string,
   hide: (word: string) => string = (word) => word,
 ): string[] {

@@ -28,6 +28,7 @@ export function createTale(): Tale {
   const disputed: { address: string; why: string }[] = [];
   const failures = new Map<string, { count: number; listed: Failure[] }>();
   const nouns = new Set<string>();
+  let divided: Extract<RunEvent, { type: "divided" }> | null = null;
   let listed = 0;
   let dangling = 0;
   const listedDangling: Extract<RunEvent, { type: "reference-missing" }>[] = [];
@@ -40,7 +41,8 @@ export function createTale(): Tale {
           adoptions.set(proof, (adoptions.get(proof) ?? 0) + 1);
         if (event.disputed !== null && disputed.length < LISTED)
           disputed.push({ address: event.address, why: event.disputed });
-      } else if (event.type === "item-stored") {
+      } else if (event.type === "divided") divided = event;
+      else if (event.type === "item-stored") {
         nouns.add(`${event.item.split(":", 1)[0]}:`);
         const proof = event.proof.join(", ");
         if (proofs.has(proof) || proofs.size < LISTED) proofs.set(proof, (proofs.get(proof) ?? 0) + 1);
@@ -101,7 +103,10 @@ export function createTale(): Tale {
           `${stored.items + adopted.items === 0 && failed === 0 && error === null ? "Everything was here and proved already" : "Here already"}: ${counted(here.items, noun)} (${counted(here.files, "file")}, ${sized(here.bytes)}).`,
         );
       }
-      if (stored.items + adopted.items + here.items + failed === 0 && error === null)
+      if (divided !== null) {
+        const { items, bytes, slices } = divided;
+        lines.push(`Planned: ${counted(items, noun)} (${sized(bytes)}) in ${counted(slices, "slice")}.`);
+      } else if (stored.items + adopted.items + here.items + failed === 0 && error === null)
         lines.push("There was nothing to do.");
       if (summary.withdrawn > 0) {
         lines.push(

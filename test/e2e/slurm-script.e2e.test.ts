@@ -1,0 +1,126 @@
+/** A job array without Slurm: the script alone, tasks as processes that share a folder, and what they do when some die. */
+import { spawn } from "node:child_process";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import {
+  freshDir,
+  hashTree,
+  type ProgramResult,
+  type Stage,
+  startStage,
+  temporaryDir,
+  until,
+} from "../support/gantry.ts";
+
+let stage: Stage;
+let clean: string;
+beforeAll(async () => {
+  stage = await startStage();
+  clean = await freshDir();
+  expect((await stage.run(["get", "tcia:", "-o", clean, "--progress", "none"])).code).toBe(0);
+});
+
+function bash(
+  args: readonly string[],
+  cwd: string,
+  env: Record<string, string> = {},
+): Promise<ProgramResult> {
+  return new Promise((resolve, reject) => {
+    const child = spawn("bash", [...args], {
+      cwd,
+      env: { ...stage.environment, ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let stdout = "";
+    let stderr = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      stdout += text;
+    });
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      stderr += text;
+    });
+    child.on("error", reject);
+    child.on("close", (code, signal) => resolve({ code, signal, stdout, stderr }));
+  });
+}
+
+/** Plans an array of three tasks; its name. */
+async function planned(dir: string): Promise<string> {
+  const { code, stdout, stderr } = await stage.run(["slurm", "plan", "tcia:", "-o", dir, "--tasks", "3"]);
+  expect(code, stderr).toBe(0);
+  return stdout.split(" ")[0] as string;
+}
+
+const images = (): number => stage.requests("getImageWithMD5Hash").length + stage.requests("getImage").length;
+
+describe("a job array without Slurm", { timeout: 90_000 }, () => {
+  it("runs by its script, ends as a get does, and fetches nothing again", async () => {
+    const home = await temporaryDir();
+    const { code, stdout, stderr } = await stage.run(
+      ["slurm", "submit", "tcia:", "-o", "out", "--tasks", "3", "--dry-run"],
+      { cwd: home },
+    );
+    expect(code, stderr).toBe(0);
+    expect(readdirSync(home)).toEqual([]);
+    writeFileSync(join(home, "x.sh"), stdout, { mode: 0o755 });
+    stage.control.clearRequests();
+    const first = await bash(["x.sh", "here"], home);
+    expect(first.code, first.stderr).toBe(0);
+    const dir = join(home, "out");
+    expect(await hashTree(dir)).toEqual(await hashTree(clean));
+    const items = 37;
+    expect(images()).toBe(items);
+    const again = await bash(["x.sh", "here"], home);
+    expect(again.code, again.stderr).toBe(0);
+    expect(images()).toBe(items);
+  });
+
+  it("goes on where a killed and a stopped task left it, and fetches nothing twice that was stored", async () => {
+    const dir = await freshDir();
+    const array = await planned(dir);
+    const start = (task: number) =>
+      stage.start(["slurm", "task", dir, "--array", array, "--task", String(task), "--jobs", "1"]);
+    // Everything is slow, so that both are in the middle when they are ended.
+    stage.control.setFaults([{ kind: "slow-first-byte", route: "**/getImage*", ms: 150 }]);
+    stage.control.clearRequests();
+    const tasks = [start(0), start(1)];
+    await until(
+      "both tasks have stored something",
+      () => receipts(dir).filter((count) => count > 1).length >= 2,
+    );
+    tasks[0]?.kill("SIGKILL");
+    tasks[1]?.kill("SIGTERM");
+    const [killed, stopped] = await Promise.all(tasks.map((task) => task.ended));
+    expect(killed?.signal).toBe("SIGKILL");
+    expect(stopped?.code, stopped?.stderr).toBe(143);
+    stage.control.setFaults([]);
+    const third = await start(2).ended;
+    expect(third.code, third.stderr).toBe(0);
+    const end = await stage.run(["slurm", "finish", dir, "--array", array]);
+    expect(end.code, end.stderr).toBe(0);
+    expect(await hashTree(dir)).toEqual(await hashTree(clean));
+    const whole = [...stage.requests("getImageWithMD5Hash"), ...stage.requests("getImage")].filter(
+      ({ ending }) => ending === "complete",
+    );
+    // At most what the two had under way when they ended.
+    expect(whole.length).toBeLessThanOrEqual(37 + 2);
+    const report = JSON.parse(readFileSync(join(dir, ".gantry/arrays", `${array}.report.json`), "utf8")) as {
+      takenOver: number;
+      failed: number;
+    };
+    expect(report.failed).toBe(0);
+    // Each held at least the slice that it was at.
+    expect(report.takenOver).toBeGreaterThanOrEqual(2);
+    // Late: the array is over.
+    const late = await stage.run(["slurm", "task", dir, "--array", array, "--task", "0"]);
+    expect(late.code, late.stderr).toBe(2);
+    expect(late.stderr).toContain("is over");
+  });
+});
+
+/** Lines of each receipts file. */
+function receipts(dir: string): number[] {
+  const folder = join(dir, ".gantry/receipts");
+  return readdirSync(folder).map((name) => readFileSync(join(folder, name), "utf8").split("\n").length - 1);
+}
