@@ -254,7 +254,10 @@ async function* joined(
       const numbers = [...group.counts, group.items, group.files, group.bytes];
       for (const [index, column] of countColumns(capabilities, depth).entries())
         row[column] = numbers[index] ?? 0;
-      if (depth > 0) row.address = formatAddress(group.archive, group.path);
+      // Items of a place as a whole have no name on this level: what they are of is the place above.
+      const named = group.path.indexOf("");
+      if (depth > 0)
+        row.address = formatAddress(group.archive, named < 0 ? group.path : group.path.slice(0, named));
       yield row;
     }
   } finally {

@@ -122,7 +122,8 @@ export async function levelTotals(
   for await (const item of source.list(query, { complete: false }, context)) {
     if (item.unknown || seen.has(item.id)) continue;
     seen.add(item.id);
-    const key = item.labels[column] ?? null;
+    // Of the place as a whole, such as a description: an item is a row of its own.
+    const key = item.labels[column] ?? item.address;
     const total = totals.get(key) ?? { series: 0, images: 0, bytes: 0 };
     total.series += 1;
     total.images += item.files ?? 0;
@@ -130,7 +131,7 @@ export async function levelTotals(
     totals.set(key, total);
   }
   return (row) => {
-    const total = totals.get(row[column] ?? null) ?? { series: 0, images: 0, bytes: 0 };
+    const total = totals.get(row[column] ?? row.address ?? null) ?? { series: 0, images: 0, bytes: 0 };
     const { address, ...rest } = row;
     return {
       ...rest,

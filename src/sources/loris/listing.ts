@@ -14,6 +14,7 @@ import {
   type DataType,
   exportItems,
   imageLink,
+  locatorOf,
   type Place,
 } from "./map.ts";
 
@@ -146,10 +147,18 @@ export class Listing {
 
   async *#acquired(context: SourceContext): AsyncGenerator<Item> {
     const projects = new Map<string, string>();
+    // Each image tells of its session.
+    const sessions = new Set<string>();
     for await (const { project, row } of this.#images(context)) {
       const candidate = candidateOf(row);
       if (candidate !== null) projects.set(candidate, projects.get(candidate) ?? project);
-      yield* acquiredItems(this.#place, project, row);
+      for (const item of acquiredItems(this.#place, project, row)) {
+        if (locatorOf(item).form !== "session") yield item;
+        else if (!sessions.has(item.id)) {
+          sessions.add(item.id);
+          yield item;
+        }
+      }
     }
     for await (const row of (await this.#api.candidates(context)) ?? []) {
       const project = projects.get(candidateOf(row) ?? "");
