@@ -545,7 +545,7 @@ async function* many<T>(values: readonly T[]): AsyncGenerator<T> {
 }
 
 /** Where a file may not be synced by whom may only read it, its bytes are as safe as its owner left them. */
-async function syncQuietly(path: string): Promise<void> {
+export async function syncQuietly(path: string): Promise<void> {
   const file = await open(path, "r").catch(() => null);
   await file?.sync().catch(() => undefined);
   await file?.close();

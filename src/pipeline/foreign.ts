@@ -29,6 +29,8 @@ export interface FindForeignOptions {
   /** Folders (relative) in which receipts have files, in any order, with repetitions. */
   readonly taken: () => AsyncIterable<string>;
   readonly kinds: readonly ForeignFiles[];
+  /** Places of new items of one file that are known by their place: path and item id, sorted by path. */
+  readonly placed: AsyncIterable<readonly [path: string, item: string]>;
   readonly temporary: () => Promise<string>;
   readonly signal: AbortSignal;
 }
@@ -151,21 +153,41 @@ async function* markShared(
   }
 }
 
-/** The strays that say what they are of. What can't be read says nothing. */
-async function* readClaims({ dir, strays, kinds, signal }: FindForeignOptions): AsyncGenerator<{
+/** The strays that say what they are of, or lie where an item belongs. What can't be read says nothing. */
+async function* readClaims({ dir, strays, kinds, placed, signal }: FindForeignOptions): AsyncGenerator<{
   readonly path: string;
   readonly bytes: number;
   readonly claims: readonly Claim[];
 }> {
-  const looked = mapOrdered(strays, HEAD_JOBS, async (path) => {
+  const looked = mapOrdered(atPlaces(strays, placed), HEAD_JOBS, async ({ path, items }) => {
     signal.throwIfAborted();
     if (UNTELLABLE.test(path)) return null;
-    return lookAt(join(dir, path), path, kinds).catch((error: unknown) => {
+    const file = await lookAt(join(dir, path), path, kinds).catch((error: unknown) => {
       if (error instanceof RunError && error.code.startsWith("disk-")) return null;
       throw error;
     });
+    const claims = items.map((item) => ({ item, part: posix.basename(path) }));
+    return file && { ...file, claims: [...claims, ...file.claims] };
   });
   for await (const each of looked) if (each && each.claims.length > 0) yield each;
+}
+
+/** Strays, sorted, each with the items whose place it has. */
+async function* atPlaces(
+  strays: AsyncIterable<string>,
+  placed: AsyncIterable<readonly [path: string, item: string]>,
+): AsyncGenerator<{ readonly path: string; readonly items: readonly string[] }> {
+  const places = groupSorted(placed, ([path]) => path);
+  try {
+    let place = await places.next();
+    for await (const path of strays) {
+      while (!place.done && compareKeys(place.value.key, path) < 0) place = await places.next();
+      const here = !place.done && place.value.key === path ? place.value.items : [];
+      yield { path, items: here.map(([, item]) => item) };
+    }
+  } finally {
+    await places.return(undefined);
+  }
 }
 
 /** The claims of one file on the disk; null for what is no regular file. Throws `disk-…`. */

@@ -5,6 +5,7 @@
 import { stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
+import { Published } from "../checksums/published.ts";
 import { RunError } from "../errors.ts";
 import type { Context } from "../lib/context.ts";
 import { toDiskError } from "../lib/durable-file.ts";
@@ -82,6 +83,8 @@ export interface GetOptions {
   readonly detached?: boolean;
   /** Companions that are made only on request; the folder remembers them. */
   readonly extras?: readonly Extra[];
+  /** A list that somebody published of what the files have to be: md5sum's form, or git-annex keys. */
+  readonly checksums?: string;
   /** Fetch what data here name of data that are not, too. */
   readonly withReferences?: boolean;
   /** Of a job array; see `ArrayPart`. */
@@ -159,6 +162,7 @@ class GetRun {
   /** Of the archives that the plan is for. */
   #foreign: readonly ForeignFiles[] = [];
   #sources: readonly Source[] = [];
+  #published: Published | null = null;
 
   constructor(
     words: readonly string[],
@@ -182,7 +186,8 @@ class GetRun {
   async run(): Promise<RunSummary> {
     let error: RunError | null = null;
     try {
-      const { array, dryRun } = this.#options;
+      const { array, checksums, dryRun } = this.#options;
+      if (checksums !== undefined) this.#published = await Published.read(checksums);
       if (dryRun) await this.#dryRun();
       else if (array && array.part !== "plan") await this.#work(array);
       else await this.#download();
@@ -381,6 +386,17 @@ class GetRun {
   /** Throws `usage` for what none of these archives can do. */
   #checkWishes(sources: readonly Source[]): void {
     const { extras = [], withReferences } = this.#options;
+    const list = this.#published;
+    for (const { archive, capabilities } of sources) {
+      if (list === null || list.algorithm === capabilities.digest) continue;
+      throw new RunError(
+        "usage",
+        `${list.name} is a list of ${list.algorithm}, and files of ${archive} are known by ${capabilities.digest}`,
+        {
+          hint: "leave out --checksums, and check afterwards: gantry verify DIR --sums FILE",
+        },
+      );
+    }
     const names = sources.map(({ archive }) => archive).join(", ");
     const refuse = (what: string): never => {
       throw new RunError("usage", `${names} has no ${what}`, {
@@ -808,6 +824,8 @@ class GetRun {
         ? (item) => of(item).layout(item)
         : (item) => ({ ...of(item).layout(item), original: false }),
       foreign: this.#foreign,
+      published: this.#published,
+      isPlaced: (item) => loose && of(item).source.placed !== undefined,
       recheck: this.#options.recheck ?? false,
       isDropped:
         rules && !rules.isEmpty
@@ -879,6 +897,7 @@ class GetRun {
         tasks: work.tasks,
         source: this.#environment.source,
         sink,
+        published: this.#published,
         append: (body) => receipts.append(body),
         jobs: this.#options.jobs ?? this.#environment.jobs,
         scratch: resumable,

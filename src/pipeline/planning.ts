@@ -6,6 +6,7 @@ import { createWriteStream } from "node:fs";
 import { lstat, rm } from "node:fs/promises";
 import { join, posix } from "node:path";
 import { finished } from "node:stream/promises";
+import type { Published } from "../checksums/published.ts";
 import { RunError } from "../errors.ts";
 import { mapOrdered } from "../lib/concurrent.ts";
 import { compareKeys, ExternalSort } from "../lib/external-sort.ts";
@@ -20,7 +21,7 @@ import {
   type ReceiptBody,
   type StoredFile,
 } from "../model/receipt.ts";
-import { originalPath, readSafePath, safePath, safeSegment } from "../model/safe-path.ts";
+import { originalPath, readSafePath, safePath, safeSegment, shownPath } from "../model/safe-path.ts";
 import type { DiskCheck, Store } from "../sinks/sink.ts";
 import type { ForeignFiles, LayoutPlace } from "../sources/source.ts";
 import type { Tally } from "./events.ts";
@@ -45,8 +46,12 @@ export interface PlanningOptions {
   readonly layout: (item: Item) => LayoutPlace;
   /** How the archives' files are recognised when another tool left them. */
   readonly foreign: readonly ForeignFiles[];
+  /** Whether a file that another tool left is known by lying where the layout puts the item. */
+  readonly isPlaced: (item: Item) => boolean;
   /** Hash every file that is here. */
   readonly recheck: boolean;
+  /** The user's list of what files have to be. */
+  readonly published: Published | null;
   /** An existing folder for temporary files. */
   readonly temporary: () => Promise<string>;
   readonly signal: AbortSignal;
@@ -120,10 +125,10 @@ export async function buildPlan(options: PlanningOptions): Promise<Plan> {
   let losses = 0;
   let fresh = 0;
 
-  const judged = mapOrdered(joinStates(options.expected(), options.states()), CHECK_JOBS, (pair) =>
-    judge(pair, options),
+  const judged = mapOrdered(joinStates(options.expected(), options.states()), CHECK_JOBS, async (pair) =>
+    againstPublished(await judge(pair, options), options.published),
   );
-  for await (const { item, state, decision, bad, touched } of judged) {
+  for await (const { item, state, decision, bad, touched, proof } of judged) {
     signal.throwIfAborted();
     if (decision.do === "skip" && decision.reason === "dropped") {
       dropped += 1;
@@ -147,6 +152,11 @@ export async function buildPlan(options: PlanningOptions): Promise<Plan> {
         here.add(item);
         if (touched && state)
           await options.append?.(movedReceipt(state.current, state.heads, touched, options.now()));
+        else if (proof && state) {
+          const { sum: _, ...body } = state.current;
+          const [supersedes, at] = [state.heads, options.now().toISOString()];
+          await options.append?.({ ...body, type: "stored", supersedes, at, proof });
+        }
       }
       continue;
     }
@@ -228,6 +238,8 @@ interface Judged extends Pair {
   readonly bad: DiskCheck["bad"];
   /** The files with their new mtimes, when they were only touched. */
   readonly touched: DiskCheck["files"] | null;
+  /** What the receipt is to say, when the user's list proves more than it says now. */
+  readonly proof?: readonly string[] | null;
 }
 
 async function judge(
@@ -243,6 +255,23 @@ async function judge(
     disk.bad.length === 0 ? ((await isCurrent(item, state.current)) ? "whole" : "outdated") : null;
   const decision = decide(item, state, whole ?? "missing");
   return { item, state, decision, bad: disk.bad, touched: disk.touched ? disk.files : null };
+}
+
+/** Of what is here: the list of the user says that other bytes belong there, or proves more than the receipt tells. */
+function againstPublished(judged: Judged, published: Published | null): Judged {
+  const { state, decision } = judged;
+  if (published === null || !state || decision.do !== "skip" || decision.reason !== "here") return judged;
+  const wrong: Judged["bad"][number][] = [];
+  const words = new Set<string>();
+  for (const file of state.current.files) {
+    const said = published.judge(shownPath(file.path) ?? file.path, file);
+    if (said && !said.agrees) wrong.push({ file, state: "changed" });
+    for (const word of said?.proof ?? []) words.add(word);
+  }
+  if (wrong.length > 0) return { ...judged, decision: { do: "fetch", reason: "damaged" }, bad: wrong };
+  const before = state.current.proof;
+  if ([...words].every((word) => before.includes(word))) return judged;
+  return { ...judged, proof: [...new Set([...words, ...before])] };
 }
 
 /** The receipt of an item whose files lie elsewhere than before, or were touched. */
@@ -342,8 +371,40 @@ async function addFound(
   options: PlanningOptions,
   tallies: { fetch: Counter; found: Counter },
 ): Promise<string> {
+  const placed = new ExternalSort({ folder: options.temporary });
+  try {
+    const places = await pushPlaces(placed, planPath, options);
+    const { dir, foreign } = options;
+    const hopeless = foreign.length + places === 0 || (await lstat(dir).catch(() => null)) === null;
+    return hopeless ? planPath : await joinFound(planPath, placed, options, tallies);
+  } finally {
+    await placed.close();
+  }
+}
+
+/** Where files of another tool would be of a new item by lying there; their number. */
+async function pushPlaces(placed: ExternalSort, planPath: string, options: PlanningOptions): Promise<number> {
+  let places = 0;
+  for await (const { item, place } of readDrafts(planPath)) {
+    if (place !== null || !options.isPlaced(item)) continue;
+    const { folder, file } = safePlace(options.layout(item));
+    if (file === null) continue;
+    const path = folder === null ? file : `${folder}/${file}`;
+    // An original is out of sight: what is shown at its place is made from it.
+    if (shownPath(path) !== null) continue;
+    places += 1;
+    await placed.push(path, JSON.stringify([path, item.id]));
+  }
+  return places;
+}
+
+async function joinFound(
+  planPath: string,
+  placed: ExternalSort,
+  options: PlanningOptions,
+  tallies: { fetch: Counter; found: Counter },
+): Promise<string> {
   const { dir, foreign, temporary, signal, on } = options;
-  if (foreign.length === 0 || (await lstat(dir).catch(() => null)) === null) return planPath;
   async function* taken(): AsyncGenerator<string> {
     for await (const { current } of options.states()) {
       yield* new Set(current.files.map((file) => posix.dirname(file.path)));
@@ -359,7 +420,14 @@ async function addFound(
   const strays = listStrays(dir, known(), temporary, (error) => {
     on.warn(`${error.message}; what another tool may have left there is not seen`);
   });
-  const finds = findForeign(fresh(), { dir, strays, taken, kinds: foreign, temporary, signal });
+  async function* atPlaces(): AsyncGenerator<[path: string, item: string]> {
+    for await (const line of placed.sorted()) yield JSON.parse(line) as [string, string];
+  }
+  const kinds = foreign;
+  const finds = findForeign(fresh(), {
+    ...{ dir, strays, taken, kinds, temporary, signal },
+    placed: atPlaces(),
+  });
   let find = await finds.next();
   if (find.done) return planPath;
   async function* lines(): AsyncGenerator<string> {

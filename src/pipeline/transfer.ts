@@ -5,14 +5,18 @@
  */
 import { setMaxListeners } from "node:events";
 import { rm } from "node:fs/promises";
+import type { Published } from "../checksums/published.ts";
 import { RunError } from "../errors.ts";
 import { createHasher, type Digest } from "../lib/digest.ts";
 import { toDiskError } from "../lib/durable-file.ts";
 import type { Item } from "../model/item.ts";
+import { filePath } from "../model/place.ts";
 import type { ReceiptBody } from "../model/receipt.ts";
+import { shownPath } from "../model/safe-path.ts";
 import type { Sink, Written } from "../sinks/sink.ts";
 import type { Delivery, Source, SourceContext, Statement } from "../sources/source.ts";
 import { type AdoptMemory, adopt } from "./adopt.ts";
+import { type AdoptedPlaced, adoptPlaced } from "./adopt-placed.ts";
 import type { RunEvent } from "./events.ts";
 import type { Task } from "./plan.ts";
 import { type Claims, prove } from "./prove.ts";
@@ -23,6 +27,8 @@ export interface TransferOptions {
   readonly tasks: AsyncIterable<Task>;
   readonly source: (archive: string) => Promise<Source>;
   readonly sink: Sink;
+  /** The user's list of what files have to be. */
+  readonly published: Published | null;
   readonly append: (body: ReceiptBody) => Promise<unknown>;
   readonly jobs: number;
   /** For what a source can resume; see `FetchOptions`. */
@@ -331,7 +337,8 @@ class ItemTransfer {
       const statement = delivery.statement();
       const claims = await claimsOf(source, item, arrived, statement, context);
       const { proved, contradiction } = prove(arrived, claims);
-      const proof = [...proved, ...(statement.checked ?? [])];
+      const published = this.#judgePublished(arrived);
+      const proof = [...new Set([...published, ...proved, ...(statement.checked ?? [])])];
       if (contradiction && !(await source.witness?.(item, arrived, context))) {
         throw new RunError(contradiction.code, contradiction.sentence);
       }
@@ -371,6 +378,19 @@ class ItemTransfer {
     }
   }
 
+  /** What the user's list proves of what arrived. Throws `proof-digest`. */
+  #judgePublished(arrived: readonly Written[]): readonly string[] {
+    const { published } = this.#options;
+    const words = new Set<string>();
+    for (const file of published ? arrived : []) {
+      const path = filePath(this.#task.place, file.name);
+      const said = published?.judge(shownPath(path) ?? path, file);
+      if (said && !said.agrees) throw new RunError("proof-digest", said.sentence);
+      for (const word of said?.proof ?? []) words.add(word);
+    }
+    return [...words];
+  }
+
   #tookMs(): number {
     return Math.round(this.#options.context.clock.monotonicMs() - this.#startedMs);
   }
@@ -382,7 +402,14 @@ class ItemTransfer {
     const { item } = this.#task;
     const { dir, sink, context, scratch, append, emit, warn, onWritten } = this.#options;
     const { foreign } = source;
-    if (this.#task.found.length === 0 || !foreign) return false;
+    if (this.#task.found.length === 0) return false;
+    if (source.placed) {
+      const { published } = this.#options;
+      const made = await adoptPlaced({ dir, task: this.#task, source, published, context });
+      if (made) await this.#adopted(made);
+      return made !== null;
+    }
+    if (!foreign) return false;
     const made = await adopt({
       ...{ dir, task: this.#task, source, foreign, sink, context, attempt, scratch },
       ...{ memory: this.#memory, onWritten, warn },
@@ -410,6 +437,27 @@ class ItemTransfer {
       tookMs,
     });
     return true;
+  }
+
+  async #adopted({ file, proof, facts }: AdoptedPlaced): Promise<void> {
+    const { place } = this.#task;
+    const tookMs = this.#tookMs();
+    const result = { files: [file], place, from: null, facts, proof, disputed: null, tookMs };
+    await this.#options.append(this.#receipt(result));
+    await this.#options.emit({
+      type: "item-adopted",
+      item: this.item.id,
+      address: this.item.address,
+      folder: place.folder ?? ".",
+      files: 1,
+      bytes: file.bytes,
+      fetchedFiles: 0,
+      fetchedBytes: 0,
+      proof,
+      disputed: null,
+      from: null,
+      tookMs,
+    });
   }
 
   async #tellQuarantined(paths: readonly string[], wrong: readonly string[]): Promise<void> {

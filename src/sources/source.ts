@@ -251,6 +251,26 @@ export interface ForeignFiles {
   unpack(item: Item, read: () => AsyncIterable<Uint8Array>): Delivery;
 }
 
+/** A file where the layout puts an item of one file, and that no receipt names. */
+export interface PlacedFile {
+  /** From the beginning. */
+  readonly read: () => AsyncIterable<Uint8Array>;
+  /** All of a small file of this name in the same folder; null when there is none. */
+  readonly beside: (name: string) => Promise<Uint8Array | null>;
+}
+
+/** How files that another tool left under the archive's own names are taken over. Needs `Source.isCurrent`. */
+export interface PlacedFiles {
+  /**
+   * What a receipt of the file would say, as far as it and what lies beside it tell; `isCurrent` is asked whether that is
+   * so. Null: nothing proves it, and the item is fetched. No network.
+   */
+  examine(
+    item: Item,
+    file: PlacedFile,
+  ): Promise<{ readonly facts: Row; readonly proof: readonly string[] } | null>;
+}
+
 export interface ListOptions {
   /** False: the columns of a listing are enough. True: everything that layouts and companions need. */
   readonly complete: boolean;
@@ -402,8 +422,11 @@ export interface Source {
    */
   isCurrent?(item: Item, receipt: Pick<Receipt, "files" | "facts">, context: SourceContext): Promise<boolean>;
 
-  /** Files that other tools left. */
+  /** Files that other tools left, known by their content. */
   readonly foreign?: ForeignFiles;
+
+  /** Files that other tools left, known by their place. */
+  readonly placed?: PlacedFiles;
 
   /**
    * Files kept beside the data. `held` can be read any number of times, sorted by item id. `extras`: what was asked for

@@ -35,6 +35,7 @@ export interface GetFlags extends TableFlags, CacheFlags, AscpFlags {
   readonly replace?: boolean;
   readonly skipBad?: boolean;
   readonly prune?: boolean;
+  readonly checksums?: string;
   readonly withIntended?: boolean;
   readonly bidsignore?: boolean;
   readonly detach?: boolean;
@@ -82,6 +83,11 @@ export const GET_FLAGS: readonly Flag[] = [
   },
   { flags: "--skip-bad", help: "go on when a line of a selection can't be read", group: WHAT },
   { flags: "--prune", help: "move files that no selection knows to .gantry/quarantine", group: WHAT },
+  {
+    flags: "--checksums <file>",
+    help: "prove each file by this published list, too: md5sum's form, or git-annex keys with paths",
+    group: WHAT,
+  },
   {
     flags: "--with-intended",
     help: "fetch the images that field maps here are for (BIDS IntendedFor), too",
@@ -212,6 +218,7 @@ export async function runGet(
           replace: flags.replace === true,
           skipBad: flags.skipBad === true,
           prune: flags.prune === true,
+          ...(flags.checksums === undefined ? {} : { checksums: flags.checksums }),
           withReferences: flags.withIntended === true,
           ...(flags.bidsignore === true ? { extras: ["bidsignore"] } : {}),
           detached: flags.detached === true,

@@ -11,6 +11,9 @@ const CONSTANTS: ReadonlySet<string> = new Set([
   "99914b932bd37a50b983c5e7c90ae93b",
 ]);
 
+/** Whether the value stands for no data at all. */
+export const isConstant = (etag: string): boolean => CONSTANTS.has(etag);
+
 /** The fact of a receipt that holds the ETag of an item's only file; of one among several its ending follows. */
 export const ETAG_FACT = "ETag";
 

@@ -25,6 +25,7 @@ import { EtagLedger } from "./etags.ts";
 import { danglingIntended, withSideFiles } from "./intended-for.ts";
 import { Listing } from "./listing.ts";
 import { COLUMNS, type DataType, LAYOUTS, type Place, TYPES, unknownItem } from "./map.ts";
+import { placed } from "./placed.ts";
 import { resolveQuery } from "./resolve.ts";
 import { LorisTokens } from "./token.ts";
 import { pathOf, Wanted } from "./wanted.ts";
@@ -133,6 +134,8 @@ class LorisSource implements Source {
   async *fetch(items: readonly Item[], _options: FetchOptions, context: Context): AsyncIterable<Delivery> {
     for (const item of items) yield this.#contents.deliver(item, context);
   }
+
+  readonly placed = placed;
 
   isCurrent(item: Item, receipt: Pick<Receipt, "files" | "facts">, context: SourceContext): Promise<boolean> {
     return this.#contents.isCurrent(item, receipt, context);
