@@ -173,7 +173,7 @@ export class FaspexApi {
     });
   }
 
-  /** How to get these paths (segments), or the whole package for none. The token in it is for exactly them, in order. */
+  /** How to get these paths (segments); the root, alone, is the whole package. The token in it is for exactly them, in order. */
   async downloadSpec(
     paths: readonly (readonly string[])[],
     type: "connect" | "http_gateway",
@@ -186,7 +186,9 @@ export class FaspexApi {
         path: `/packages/${facts.id}/transfer_spec/download`,
         query: { transfer_type: type, type: "received", ...facts.recipient },
         // Only `path` is understood by every server.
-        body: paths.length === 0 ? {} : { paths: paths.map((path) => ({ path: `/${path.join("/")}` })) },
+        body: paths.every((path) => path.length === 0)
+          ? {}
+          : { paths: paths.map((path) => ({ path: `/${path.join("/")}` })) },
       },
       context,
     );

@@ -5,6 +5,8 @@ import { digestAlgorithm } from "../../lib/digest.ts";
 import type { Item, Row } from "../../model/item.ts";
 import type { Query } from "../../model/query.ts";
 import { formatAddress } from "../../model/selection.ts";
+import type { Ascp } from "../../transports/ascp/ascp.ts";
+import { readReceived } from "../../transports/ascp/received-files.ts";
 import type { Http } from "../../transports/http.ts";
 import type {
   Capabilities,
@@ -17,8 +19,20 @@ import type {
   SourceOptions,
 } from "../source.ts";
 import { FaspexApi } from "./api.ts";
+import { AscpRoad, digest, type Received, type Wanted } from "./ascp-road.ts";
 import { Gateway } from "./gateway.ts";
-import { COLUMNS, digestOf, entryRow, fileItem, isMissing, LAYOUTS, pathOf, SUMMARY_COLUMNS } from "./map.ts";
+import {
+  COLUMNS,
+  digestOf,
+  entryRow,
+  fileItem,
+  fileNameOf,
+  isDecrypted,
+  isMissing,
+  LAYOUTS,
+  pathOf,
+  SUMMARY_COLUMNS,
+} from "./map.ts";
 import { PackageSums } from "./sums.ts";
 import { PackageTree } from "./tree.ts";
 import type { PackageEntry } from "./wire.ts";
@@ -37,7 +51,7 @@ const CAPABILITIES: Capabilities = {
   // A package without a list of sums vouches for sizes only.
   digestless: true,
   openedByLink: true,
-  batchItems: 1,
+  batchItems: 300,
 };
 
 export function createFaspexSource(options: SourceOptions): Source {
@@ -49,14 +63,18 @@ class FaspexSource implements Source {
   readonly kind = "faspex";
   readonly capabilities = CAPABILITIES;
   readonly #http: Http;
+  readonly #ascp: Ascp | null;
+  /** Why ascp does not get through, once that is known and there is another way. */
+  #blocked: RunError | null = null;
   readonly #api: FaspexApi;
   readonly #tree: PackageTree;
   readonly #sums: PackageSums;
   #gateway: Promise<Gateway> | null = null;
 
-  constructor({ archive, http, redactor, link = () => null }: SourceOptions) {
+  constructor({ archive, http, ascp, redactor, link = () => null }: SourceOptions) {
     this.archive = archive;
     this.#http = http;
+    this.#ascp = ascp ?? null;
     this.#api = new FaspexApi({ http, archive, link, redactor });
     this.#tree = new PackageTree(this.#api);
     this.#sums = new PackageSums((entry, maxBytes, context) => this.#readFile(entry, maxBytes, context));
@@ -83,6 +101,9 @@ class FaspexSource implements Source {
 
   async *list({ path }: Query, options: ListOptions, context: SourceContext): AsyncIterable<Item> {
     const facts = await this.#api.askFacts(context);
+    // What is needed to have the bytes is said before anything begins.
+    if (options.complete) await this.#ascpRoad(context);
+    const decrypted = facts.encrypted && this.#ascp?.decrypts === true;
     const start = await this.#tree.find(path, context);
     const enter = this.#sumsReader(options, context);
     for (let depth = 0; depth < start.path.length; depth += 1)
@@ -96,7 +117,7 @@ class FaspexSource implements Source {
     for await (const entry of this.#tree.files(start, { enter, loop }, context)) {
       found.add(entry.path.join("/"));
       const digest = await this.#sums.digestOf(entry.path);
-      yield fileItem({ archive: this.archive, facts, entry, digest, selected: path });
+      yield fileItem({ archive: this.archive, facts, entry, digest, selected: path, decrypted });
     }
     for await (const { path: named, digest } of this.#sums.missing(path, (name) => found.has(name))) {
       const entry: PackageEntry = { path: named, type: "file", bytes: null, mtime: null, isLink: false };
@@ -158,19 +179,113 @@ class FaspexSource implements Source {
     };
   }
 
-  async *fetch(items: readonly Item[], _options: FetchOptions, context: Context): AsyncIterable<Delivery> {
+  async *fetch(items: readonly Item[], options: FetchOptions, context: Context): AsyncIterable<Delivery> {
+    const wanted: WantedItem[] = [];
     for (const item of items) {
-      if (isMissing(item)) {
-        const what = `${this.#api.subject} has no ${pathOf(item).join("/")}, although its list of checksums names it`;
+      const path = pathOf(item);
+      if (!isMissing(item))
+        wanted.push({
+          item,
+          path,
+          key: digest(`${item.id}\n${item.revision}`),
+          decrypted: isDecrypted(item),
+        });
+      else {
+        const what = `${this.#api.subject} has no ${path.join("/")}, although its list of checksums names it`;
         yield { item, error: new RunError("access-item", what, { hint: "tell whoever offers the package" }) };
-        continue;
       }
-      yield await this.#overHttp(item, context);
+    }
+    const road = await this.#ascpRoad(context);
+    if (road === null) {
+      for (const { item } of wanted) yield await this.#overHttp(item, context);
+      return;
+    }
+    for await (const outcome of road.receive(wanted, options, context)) {
+      const { item } = outcome.wanted;
+      if ("received" in outcome) yield this.#received(item, outcome.received);
+      else yield (await this.#instead(item, outcome.error, context)) ?? { item, error: outcome.error };
     }
   }
 
+  /** By which road bytes come: null means over HTTP. Throws what is needed where there is neither. */
+  async #ascpRoad(context: Context): Promise<AscpRoad | null> {
+    if (this.#ascp === null || this.#blocked !== null) {
+      await this.#openGateway(context);
+      return null;
+    }
+    const { encrypted } = await this.#api.facts(context);
+    if (encrypted && !this.#ascp.decrypts) {
+      throw new RunError(
+        "access-login",
+        `${this.#api.subject} is encrypted, and there is no passphrase for it`,
+        {
+          hint: "put the passphrase that the sender gave into the variable ASPERA_SCP_FILEPASS",
+        },
+      );
+    }
+    const road = new AscpRoad(this.#ascp, this.#api);
+    try {
+      await road.check();
+      return road;
+    } catch (error) {
+      if (!(error instanceof RunError) || error.code !== "usage") throw error;
+      try {
+        await this.#openGateway(context);
+        return null;
+      } catch (none) {
+        // What the user named as ascp and is none is the user's to mend.
+        throw none instanceof RunError && none.code === "access-denied" && !/names/u.test(error.message)
+          ? none
+          : error;
+      }
+    }
+  }
+
+  /** An item over HTTP that did not come by ascp; null where the reason is no blocked way, or there is no other way. */
+  async #instead(item: Item, error: RunError, context: Context): Promise<Delivery | null> {
+    if (!["archive-unreachable", "access-login"].includes(error.code)) return null;
+    try {
+      await this.#openGateway(context);
+    } catch (none) {
+      if (context.signal.aborted || !(none instanceof RunError)) throw none;
+      return null;
+    }
+    if (this.#blocked === null) {
+      this.#blocked = error;
+      context.log("warn", `ascp does not get through (${error.message}): files come over HTTP instead`);
+    }
+    return this.#overHttp(item, context);
+  }
+
+  #received(item: Item, { file, bytes, from }: Received): Delivery {
+    const digest = digestOf(item);
+    const name = fileNameOf(item);
+    const clear = isDecrypted(item);
+    async function* entries(): AsyncGenerator<Entry> {
+      yield {
+        name,
+        body: readReceived(file),
+        file,
+        ...(digest === null ? {} : { digest: digestAlgorithm(digest) }),
+      };
+    }
+    return {
+      item,
+      entries: entries(),
+      statement: () => ({
+        digests: digest === null ? null : new Map([[name, digest]]),
+        files: 1,
+        // Of an encrypted file the server knows another size than that of what comes out of it.
+        bytes: clear ? null : (item.bytes ?? bytes),
+        checked: ["ascp"],
+        from,
+        facts: {},
+      }),
+    };
+  }
+
   async #overHttp(item: Item, context: Context): Promise<Delivery> {
-    const name = pathOf(item).at(-1) ?? "file";
+    const name = fileNameOf(item);
     const digest = digestOf(item);
     const gateway = await this.#openGateway(context);
     const body = (): AsyncIterable<Uint8Array> => this.#content(pathOf(item), context);
@@ -196,29 +311,38 @@ class FaspexSource implements Source {
     yield* (await gateway.download(spec, path.at(-1) ?? "file", context)).body;
   }
 
-  async #readFile(entry: PackageEntry, maxBytes: number, context: SourceContext): Promise<Uint8Array> {
-    return context.retry.run(`${this.#api.subject}: ${entry.path.join("/")}`, async () => {
+  /** A small file whole, by the road that there is. */
+  #readFile(entry: PackageEntry, maxBytes: number, context: SourceContext): Promise<Uint8Array> {
+    const name = entry.path.join("/");
+    return context.retry.run(`${this.#api.subject}: ${name}`, async (attempt) => {
       const chunks: Uint8Array[] = [];
       let size = 0;
-      for await (const chunk of this.#content(entry.path, context)) {
+      for await (const chunk of this.#stream(entry, attempt, context)) {
         size += chunk.length;
         if (size > maxBytes)
-          throw new RunError(
-            "archive-reply",
-            `${entry.path.join("/")} is no list of checksums: it is too large`,
-            {
-              retry: "never",
-            },
-          );
+          throw new RunError("archive-reply", `${name} is no list of checksums: it is too large`, {
+            retry: "never",
+          });
         chunks.push(chunk);
       }
       if (entry.bytes !== null && entry.bytes !== size)
-        throw new RunError(
-          "proof-size",
-          `${entry.path.join("/")}: ${entry.bytes} bytes are announced, and ${size} came`,
-        );
+        throw new RunError("proof-size", `${name}: ${entry.bytes} bytes are announced, and ${size} came`);
       return Buffer.concat(chunks);
     });
+  }
+
+  async *#stream(entry: PackageEntry, attempt: number, context: SourceContext): AsyncGenerator<Uint8Array> {
+    const road = await this.#ascpRoad(context);
+    if (road === null) {
+      yield* this.#content(entry.path, context);
+      return;
+    }
+    const key = digest(entry.path.join("/"));
+    const scratch = await context.temporary();
+    for await (const outcome of road.receive([{ path: entry.path, key }], { scratch, attempt }, context)) {
+      if ("error" in outcome) throw outcome.error;
+      yield* readReceived(outcome.received.file);
+    }
   }
 
   #openGateway(context: Context): Promise<Gateway> {
@@ -231,7 +355,7 @@ class FaspexSource implements Source {
 
   async #findGateway(context: Context): Promise<Gateway> {
     const facts = await this.#api.facts(context);
-    const url = facts.httpForbidden ? null : await this.#api.gatewayUrl(context);
+    const url = facts.httpForbidden || facts.encrypted ? null : await this.#api.gatewayUrl(context);
     if (url === null) {
       const why = facts.httpForbidden
         ? "may not be downloaded over HTTP"
@@ -250,6 +374,10 @@ class FaspexSource implements Source {
   }
 
   async close(): Promise<void> {}
+}
+
+interface WantedItem extends Wanted {
+  readonly item: Item;
 }
 
 const nameOf = (entry: PackageEntry): string => entry.path.at(-1) ?? "";

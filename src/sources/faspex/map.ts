@@ -16,15 +16,27 @@ export interface ItemParts {
   readonly digest: Digest | null;
   /** The path that was asked for, which the file is or lies below. */
   readonly selected: readonly string[];
+  /** It is encrypted at rest, and is to come out clear. */
+  readonly decrypted?: boolean;
   /** The list of sums names it, and the package does not have it. */
   readonly missing?: boolean;
 }
 
-export function fileItem({ archive, facts, entry, digest, selected, missing = false }: ItemParts): Item {
+export function fileItem({
+  archive,
+  facts,
+  entry,
+  digest,
+  selected,
+  decrypted = false,
+  missing = false,
+}: ItemParts): Item {
   const { path, bytes, mtime } = entry;
   return {
     id: `faspex-file:${archive}/${idPath(path)}`,
-    revision: [bytes ?? "", mtime ?? "", digest ?? "", ...(missing ? ["missing"] : [])].join(" "),
+    revision: [bytes ?? "", mtime ?? "", digest ?? "", decrypted ? "clear" : "", missing ? "missing" : ""]
+      .join(" ")
+      .trimEnd(),
     archive,
     address: formatAddress(archive, path),
     bytes,
@@ -36,6 +48,7 @@ export function fileItem({ archive, facts, entry, digest, selected, missing = fa
       ...(bytes === null ? {} : { Bytes: bytes }),
       ...(mtime === null ? {} : { Changed: mtime }),
       ...(digest === null ? {} : { Digest: digest }),
+      ...(decrypted ? { Encryption: "decrypted" } : {}),
       ...(selected.length === 0 ? {} : { Selected: selected.join("/") }),
     },
     ...(missing ? { locator: { missing: true } } : {}),
@@ -55,6 +68,14 @@ export const digestOf = (item: Item): Digest | null => (item.labels.Digest as Di
 
 export const isMissing = (item: Item): boolean => item.locator !== undefined;
 
+export const isDecrypted = (item: Item): boolean => item.labels.Encryption !== undefined;
+
+/** The name of the file on the disk: at rest encrypted files have an ending more (ascp manual, `--file-crypt`). */
+export function fileNameOf(item: Item): string {
+  const name = pathOf(item).at(-1) || "file";
+  return isDecrypted(item) ? name.replace(/(?<=.)\.aspera-env$/u, "") : name;
+}
+
 /** A row of one level; what to append to the link comes last. */
 export function entryRow({ path, type, bytes, mtime, isLink }: PackageEntry): Row {
   const kind = type === "unknown" ? "link" : isLink ? `${type} (link)` : type;
@@ -68,23 +89,17 @@ export function entryRow({ path, type, bytes, mtime, isLink }: PackageEntry): Ro
 }
 
 /** As a package lies on the disk after a download by ascp: a folder `PKG - TITLE`, and in it the package's own paths. */
-const asPackage: Layout = ({ labels }) => {
-  const path = String(labels.Path ?? "").split("/");
-  return {
-    folder: [`PKG - ${labels.Title ?? labels.Package}`, ...path.slice(0, -1)],
-    file: path.at(-1) ?? "file",
-  };
-};
+const asPackage: Layout = (item) => ({
+  folder: [`PKG - ${item.labels.Title ?? item.labels.Package}`, ...pathOf(item).slice(0, -1)],
+  file: fileNameOf(item),
+});
 
 /** As `ascli … packages receive PATH…` places what is named: the last element of each path, in the target folder. */
 const flat: Layout = (item) => {
   const { labels } = item;
   if (labels.Selected === undefined) return asPackage(item);
   const above = String(labels.Selected).split("/").length - 1;
-  const path = String(labels.Path ?? "")
-    .split("/")
-    .slice(above);
-  return { folder: path.slice(0, -1), file: path.at(-1) ?? "file" };
+  return { folder: pathOf(item).slice(above, -1), file: fileNameOf(item) };
 };
 
 export const LAYOUTS: Readonly<Record<string, Layout>> = { package: asPackage, flat };

@@ -50,6 +50,7 @@ const FALLBACK_BASE = "/aspera/faspex";
 
 export class FaspexSession {
   readonly #parts: SessionParts;
+  readonly archive: string;
   readonly host: string;
   /** For people: what the link is to. */
   readonly subject: string;
@@ -58,6 +59,7 @@ export class FaspexSession {
 
   constructor(parts: SessionParts) {
     this.#parts = parts;
+    this.archive = parts.archive;
     const [host = "", number = ""] = parts.archive.split("/");
     this.host = host;
     this.subject = number.startsWith("upload-")

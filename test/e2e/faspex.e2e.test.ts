@@ -1,0 +1,245 @@
+/** The seven steps of TCIA's notebook for Aspera packages, and what must never be said aloud on the way. */
+import { spawnSync } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { tinyDataset } from "../../src/sandbox/tiny-dataset.ts";
+import {
+  freshDir,
+  hashTree,
+  listAll,
+  listFiles,
+  runVerify,
+  type Stage,
+  startStage,
+} from "../support/gantry.ts";
+
+let stage: Stage;
+let links: Readonly<Record<string, string>>;
+let dir: string;
+beforeAll(async () => {
+  stage = await startStage({ data: tinyDataset() });
+  links = await stage.sandbox.links();
+});
+beforeEach(async () => {
+  stage.control.reset();
+  dir = await freshDir();
+});
+
+const link = (name: string): string => links[name] ?? "";
+const secretOf = (name: string): string => {
+  const context = new URL(link(name)).searchParams.get("context") ?? "";
+  return context.replace(/=+$/u, "");
+};
+const run = async (...args: string[]) => {
+  const { code, stdout, stderr } = await stage.run(args);
+  return { code, stdout, stderr, said: stdout + stderr };
+};
+const json = async (...args: string[]): Promise<Record<string, string | number | null>[]> => {
+  const { code, stdout, said } = await run(...args, "--format", "json");
+  expect(code, said).toBe(0);
+  return JSON.parse(stdout);
+};
+const PLACE = "PKG - Phantom_tumor_ROIs_v1";
+const md5sums = (folder: string) =>
+  spawnSync("md5sum", ["-c", "--quiet", "Phantom_tumor_ROIs_v1.sums"], { cwd: folder });
+
+describe("the notebook's steps", () => {
+  it("the whole package comes as it lies there, proved, so that its list of checksums fits", async () => {
+    const { code, said } = await run("get", link("package"), "-o", dir);
+    expect(code, said).toBe(0);
+    expect(said).toContain("md5, count, size, ascp");
+    const found = md5sums(join(dir, PLACE));
+    expect(found.stderr.toString() + found.stdout.toString()).toBe("");
+    expect(found.status).toBe(0);
+    expect((await runVerify(dir)).summary).toMatchObject({ exit: 0 });
+    const again = await run("get", "-o", dir);
+    expect(again.code).toBe(0);
+    expect(again.said).toContain("Nothing to fetch");
+  });
+
+  it("the root and a folder are listed with sizes and times, and what each row gives is the PATH to append", async () => {
+    const root = await json("ls", link("package"));
+    expect(root.find((row) => row.address === "README.txt")).toMatchObject({ Type: "file", Bytes: 47 });
+    const folder = await json("ls", link("package"), "/Phantom_HER2_cohort/SVS");
+    expect(folder.map((row) => row.Bytes)).toEqual([90_000, 121_000, 152_000]);
+    const { code } = await run("get", link("package"), String(folder[0]?.address), "-o", dir);
+    expect(code).toBe(0);
+    expect(await listFiles(dir)).toContain(`${PLACE}/Phantom_HER2_cohort/SVS/Phantom_Case_01.svs`);
+  });
+
+  it("a folder, the list of checksums, and two files come into their places, or flat", async () => {
+    const { code, said } = await run("get", link("package"), "Phantom_HER2_cohort/Annotations", "-o", dir);
+    expect(code, said).toBe(0);
+    const two = await run("get", link("package"), "README.txt", "/Phantom_tumor_ROIs_v1.sums", "-o", dir);
+    expect(two.code, two.said).toBe(0);
+    expect((await listFiles(dir)).filter((path) => path.startsWith(PLACE))).toEqual([
+      ...[1, 2, 3].map((n) => `${PLACE}/Phantom_HER2_cohort/Annotations/Phantom_Case_0${n}.xml`),
+      `${PLACE}/Phantom_tumor_ROIs_v1.sums`,
+      `${PLACE}/README.txt`,
+    ]);
+    const flat = await freshDir();
+    const words = [
+      "get",
+      link("package"),
+      "Phantom_HER2_cohort/SVS",
+      "README.txt",
+      "--layout",
+      "flat",
+      "-o",
+      flat,
+    ];
+    expect((await run(...words)).code).toBe(0);
+    expect((await listFiles(flat)).filter((path) => !path.startsWith("."))).toEqual(
+      expect.arrayContaining(["README.txt", "SVS/Phantom_Case_01.svs", "SVS/Phantom_Case_03.svs"]),
+    );
+  });
+
+  it("a thousand files come in portions that their tokens are good for, and a second run begins nothing", async () => {
+    const { code, said } = await run("get", link("thousand"), "-o", dir);
+    expect(code, said).toBe(0);
+    expect(said).toContain("1,001 items");
+    const sessions = stage.control.requests().filter(({ method }) => method === "ASCP").length;
+    expect(sessions).toBeGreaterThan(2);
+    expect((await run("get", "-o", dir)).code).toBe(0);
+    // The list of checksums is asked for again.
+    expect(stage.control.requests().filter(({ method }) => method === "ASCP").length).toBe(sessions + 1);
+  }, 120_000);
+});
+
+describe("odd packages", () => {
+  it("names, sizes, links and a loop: all that is there comes once", async () => {
+    expect((await run("ls", "-R", link("odd"))).stderr).toMatch(/loop\/up again leads back/u);
+    const { code, said } = await run("get", link("odd"), "-o", dir);
+    expect(code, said).toBe(0);
+    const files = (await listFiles(dir)).filter((path) => path.startsWith("PKG"));
+    expect(files).toHaveLength(17);
+    expect(files.some((path) => path.endsWith("names/line%0Abreak.txt"))).toBe(true);
+    expect(files.some((path) => path.includes("to a folder, untold/two.txt"))).toBe(true);
+  });
+
+  it.each(["offset", "slash", "workgroup", "no-recipient", "old", "short"])(
+    "%s is listed whole",
+    async (name) => {
+      expect(await json("ls", "-R", link(name))).toHaveLength(14);
+    },
+  );
+
+  it("an encrypted one needs its passphrase before anything begins, and comes out clear", async () => {
+    const without = await run("get", link("encrypted"), "-o", dir);
+    expect(without.code).toBe(4);
+    expect(without.said).toContain("ASPERA_SCP_FILEPASS");
+    const { code, stderr } = await stage.run(["get", link("encrypted"), "-o", dir], {
+      env: { ASPERA_SCP_FILEPASS: "demo at rest" },
+    });
+    expect(code, stderr).toBe(0);
+    expect(md5sums(join(dir, PLACE)).status).toBe(0);
+  });
+});
+
+describe("links that open nothing", () => {
+  it.each([
+    ["link-expired", /expired on 2024-01-31/u],
+    ["link-used-up", /used as often as it may be/u],
+    ["link-mfa", /second factor/u],
+    ["link-unknown", /not valid/u],
+    ["old-unknown", /does not accept the link's passcode/u],
+    ["old-expired", /expired/u],
+    ["held", /held and not released/u],
+    ["deleted", /was deleted/u],
+    ["expired", /expired/u],
+  ])("%s: one sentence and exit 4", async (name, what) => {
+    const { code, stderr } = await run("ls", link(name));
+    expect(stderr).toMatch(what);
+    expect(code).toBe(4);
+    expect(stderr).not.toContain(secretOf(name));
+  });
+
+  it("one that is still uploaded: exit 5", async () => {
+    const { code, stderr } = await run("get", link("uploading"), "-o", dir);
+    expect(stderr).toContain("still being uploaded");
+    expect(code).toBe(5);
+  });
+});
+
+describe("the link is a secret", () => {
+  it("which lies in .gantry/private only, for the owner alone", async () => {
+    const { code, said } = await run("get", link("package"), "README.txt", "-o", dir, "--json");
+    expect(code, said).toBe(0);
+    const secret = secretOf("package");
+    const passcode = String(JSON.parse(Buffer.from(secret, "base64").toString()).passcode);
+    for (const word of [secret, passcode]) expect(said).not.toContain(word);
+    const holders: string[] = [];
+    for (const path of await listAll(dir)) {
+      const facts = await stat(join(dir, path));
+      if (!facts.isFile()) continue;
+      const text = await readFile(join(dir, path), "utf8");
+      if (!text.includes(secret) && !text.includes(passcode)) continue;
+      holders.push(path);
+      expect(facts.mode & 0o077).toBe(0);
+    }
+    expect(holders).toEqual([expect.stringMatching(/^\.gantry\/private\/[0-9a-f]{16}\.link$/u)]);
+    const known = await run("get", `${new URL(link("package")).host}/701:Phantom_HER2_cohort/SVS`, "-o", dir);
+    expect(known.code, known.said).toBe(0);
+    const elsewhere = await run("ls", `${new URL(link("package")).host}/701:`);
+    expect(elsewhere.code).toBe(4);
+    expect(elsewhere.said).toContain("is not known here");
+  });
+
+  it.skipIf(process.platform !== "linux")(
+    "and in no argument list but that of the process that it was pasted to",
+    async () => {
+      const secret = secretOf("package");
+      const seen = new Set<string>();
+      const program = stage.start(["get", link("package"), "-o", dir]);
+      let over = false;
+      void program.ended.then(() => {
+        over = true;
+      });
+      while (!over) {
+        for (const pid of readdirSync("/proc").filter((name) => /^\d+$/u.test(name))) {
+          try {
+            const line = readFileSync(`/proc/${pid}/cmdline`, "utf8");
+            if (/ascp/u.test(line) && line.includes("-M")) seen.add("ascp");
+            if (line.includes(secret))
+              seen.add(/ascp/u.test(line.split("\0")[0] ?? "") ? "secret in ascp" : "pasted");
+          } catch {
+            // It has ended meanwhile.
+          }
+        }
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      expect((await program.ended).code).toBe(0);
+      expect([...seen].sort()).toEqual(["ascp", "pasted"]);
+    },
+  );
+
+  it("a background run reads it from standard input", async () => {
+    const { code, said } = await run("get", link("package"), "--detach", "-o", dir);
+    expect(code, said).toBe(0);
+    const secret = secretOf("package");
+    const holders = readdirSync("/proc")
+      .filter((name) => /^\d+$/u.test(name))
+      .filter((pid) => {
+        try {
+          return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(secret);
+        } catch {
+          return false;
+        }
+      });
+    expect(holders).toEqual([]);
+    const whole = await freshDir();
+    expect((await run("get", link("package"), "-o", whole)).code).toBe(0);
+    await expect
+      .poll(
+        async () =>
+          hashTree(dir).then(
+            (tree) => tree,
+            () => null,
+          ),
+        { timeout: 60_000, interval: 500 },
+      )
+      .toEqual(await hashTree(whole));
+  }, 120_000);
+});
