@@ -84,12 +84,17 @@ async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<nu
     return 1;
   }
   const secret = SECRET_VARIABLES.map((name) => env[name]).find(
-    (value) => value !== undefined && value.length > 3 && argv.some((word) => word.includes(value)),
+    (value) =>
+      value !== undefined && value !== options.get("user") && argv.some((word) => tells(word, value)),
   );
   if (options.has("W") || secret !== undefined)
     return fail("the stand-in takes no secret in its arguments: use the ASPERA_SCP variables");
   return transfer(args, argv, env);
 }
+
+/** A secret as a word of its own, as the value of an option, or, when it is long, anywhere. */
+const tells = (word: string, secret: string): boolean =>
+  word === secret || word.endsWith(`=${secret}`) || (secret.length >= 16 && word.includes(secret));
 
 interface Endpoint {
   readonly direction: "receive" | "send";

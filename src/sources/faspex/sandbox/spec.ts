@@ -80,7 +80,7 @@ export function uploadSpec(options: {
     token: transfers.grantSend(TRANSFER_USER, inbox),
     destination_root: destination,
     create_dir: true,
-    // Plain text, as it was asked for: not what agents take.
+    // Plain text, as it was asked for: not what agents take. Some servers leave it out.
     ...(Array.isArray(paths) ? { paths } : {}),
     ...(encrypted ? { content_protection: "encrypt" } : {}),
     tags: tagsOf(number, { package_id: number, operation: "upload" }),

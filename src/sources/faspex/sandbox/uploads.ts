@@ -14,6 +14,8 @@ interface Upload {
   readonly delivery: Delivery;
   readonly by: string;
   readonly encrypted: boolean;
+  /** The spec repeats the paths as plain text; aspera-cli 4.25 can't take that. */
+  readonly echoesPaths: boolean;
   status: UploadStatus;
   /** How often the status was asked for since ascp ended: the server takes a moment to see it. */
   looks: number;
@@ -96,11 +98,12 @@ export class Uploads {
         `uploaded-${number}`,
         number,
         { title, root },
-        { recipient: "none" },
+        {},
         this.#world.seed,
       ),
       by: bearer.name,
       encrypted: encrypted === true,
+      echoesPaths: bearer.recipientType === "shared_inbox",
       status: "pre_initiation",
       looks: 0,
       ended: false,
@@ -124,7 +127,7 @@ export class Uploads {
       number,
       destination: place,
       encrypted: upload.encrypted,
-      paths: parsed(request.text).paths,
+      paths: upload.echoesPaths ? parsed(request.text).paths : undefined,
       transfers: this.#world.transfers,
       inbox: {
         store: async (path, modifiedMs, content) => {
