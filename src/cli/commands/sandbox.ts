@@ -159,6 +159,8 @@ async function serve(sandbox: Sandbox, { io, signal, onInterrupt }: Running): Pr
     const largest = Object.entries(collections).sort((a, b) => b[1] - a[1])[0]?.[0] ?? "COLLECTION";
     const segment = largest.replaceAll("%", "%25").replaceAll("/", "%2F");
     const name = sandbox.archives[0]?.name ?? "tcia";
+    const { package: link } = await sandbox.links();
+    const door = sandbox.url;
     const writer = createWriter(io.stdout);
     await writer.write(
       [
@@ -186,6 +188,15 @@ async function serve(sandbox: Sandbox, { io, signal, onInterrupt }: Running): Pr
         `  gantry ls ${name}:`,
         `  gantry get ${shellWord(`${name}:${segment}`)} -o try`,
         "  (its restricted data ask for user demo, password demo)",
+        ...(link === undefined
+          ? []
+          : [
+              "",
+              "A package, by its link; the stand-in ascp",
+              `  export GANTRY_ASCP=${shellWord(sandbox.ascp)}`,
+              `  gantry ls "$(curl -s ${door}/_sandbox/links/package)"`,
+              `  (more links, and an ascp site: curl ${door}/_sandbox/links)`,
+            ]),
         "",
         "The control door: faults, changes, requests seen",
         `  curl ${sandbox.url}/_sandbox/`,

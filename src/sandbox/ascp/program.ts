@@ -258,6 +258,14 @@ async function transfer(args: Arguments, argv: readonly string[], env: NodeJS.Pr
   if (misbehaviour?.kind === "ascp-prompt" && (await prompt("Password: ")) === null)
     trouble = new SessionError(19, "failed to authenticate");
 
+  const cancel = new AbortController();
+  const cancelled = new SessionError(28, "User canceled session");
+  let over = false;
+  // The reference client sends SIGINT once the channel is closed: that must change nothing any more.
+  process.on("SIGINT", () => {
+    if (!over) cancel.abort(cancelled);
+  });
+  process.on("SIGTERM", () => process.exit(1));
   const commands: { handle: (command: Command) => void } = { handle: () => undefined };
   let channel: ManagementChannel;
   try {
@@ -275,23 +283,16 @@ async function transfer(args: Arguments, argv: readonly string[], env: NodeJS.Pr
     misbehaviour,
     id: welcome !== null && "sessionId" in welcome ? welcome.sessionId : crypto.randomUUID(),
     rateKbps,
+    cancel,
   });
   if (misbehaviour?.kind === "ascp-odd-frames") {
     let nth = 0;
     channel.cutFrames(() => 1 + ((nth++ * 7) % 11));
   }
-  const cancelled = new SessionError(28, "User canceled session");
   commands.handle = ({ type, fields }) => {
-    if (type === "CANCEL") session.cancel.abort(cancelled);
+    if (type === "CANCEL") cancel.abort(cancelled);
     if (type === "RATE" && /^\d+$/.test(fields.Rate ?? "")) void session.setRate(Number(fields.Rate));
   };
-  let over = false;
-  // The reference client sends SIGINT once the channel is closed: that must change nothing any more.
-  process.on("SIGINT", () => {
-    if (!over) session.cancel.abort(cancelled);
-  });
-  process.on("SIGTERM", () => process.exit(1));
-
   const wire = link !== null && "wire" in link ? link.wire : null;
   let failure: SessionError | null = trouble;
   await channel.send("INIT", {

@@ -59,7 +59,7 @@ export class Session {
     irregular: 0,
   };
   /** Aborted by CANCEL and by signals. */
-  readonly cancel = new AbortController();
+  readonly cancel: AbortController;
 
   constructor(options: {
     readonly args: Arguments;
@@ -67,7 +67,9 @@ export class Session {
     readonly misbehaviour: Misbehaviour | null;
     readonly id: string;
     readonly rateKbps: number | null;
+    readonly cancel: AbortController;
   }) {
+    this.cancel = options.cancel;
     this.args = options.args;
     this.channel = options.channel;
     this.misbehaviour = options.misbehaviour;

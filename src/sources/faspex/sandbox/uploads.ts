@@ -94,13 +94,7 @@ export class Uploads {
     const number = String(901 + this.#all.length);
     const root = folderOf(`PKG - ${title}`, Date.UTC(2024, 5, 1));
     const upload: Upload = {
-      delivery: delivery(
-        `uploaded-${number}`,
-        number,
-        { title, root },
-        {},
-        this.#world.seed,
-      ),
+      delivery: delivery(`uploaded-${number}`, number, { title, root }, {}, this.#world.seed),
       by: bearer.name,
       encrypted: encrypted === true,
       echoesPaths: bearer.recipientType === "shared_inbox",
