@@ -25,7 +25,7 @@ const SUMMARY: RunSummary = {
   citations: [{ collection: "LCTSC", licence: "CC BY 3.0", licenceUrl: null, doi: "10.7937/x" }],
   error: null,
 };
-const tally = (items: number) => ({ items, files: items * 10, bytes: items * 1_000_000 });
+const tally = (items: number) => ({ items, files: items * 10, bytes: items * 1_000_000, unsized: 0 });
 const STARTED: RunEvent = { type: "run-started", run: "r1", dir: "/data", requests: ["tcia:LCTSC"] };
 const PLANNED: RunEvent = {
   type: "planned",

@@ -23,6 +23,12 @@ export interface Tally {
   readonly bytes: number;
 }
 
+/** Of data as the archive announces them. */
+export interface Announced extends Tally {
+  /** How many of the items have no announced size: `bytes` is without them. */
+  readonly unsized: number;
+}
+
 export type RunEvent =
   | {
       readonly type: "run-started";
@@ -34,8 +40,8 @@ export type RunEvent =
   | { readonly type: "listing"; readonly items: number }
   | {
       readonly type: "planned";
-      readonly wanted: Tally;
-      readonly fetch: Tally;
+      readonly wanted: Announced;
+      readonly fetch: Announced;
       readonly here: Tally;
       /** What other tools left of wanted items, not proved yet; `fetch` is without it. */
       readonly found: Tally;

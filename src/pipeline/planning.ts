@@ -24,7 +24,7 @@ import {
 import { originalPath, readSafePath, safePath, safeSegment, shownPath } from "../model/safe-path.ts";
 import type { DiskCheck, Store } from "../sinks/sink.ts";
 import type { ForeignFiles, LayoutPlace } from "../sources/source.ts";
-import type { Tally } from "./events.ts";
+import type { Announced, Tally } from "./events.ts";
 import { type Found, findForeign } from "./foreign.ts";
 import { type Decision, decide, isStored, needsDisk, type Task } from "./plan.ts";
 import { findMoved, type Lost, listStrays } from "./strays.ts";
@@ -75,12 +75,12 @@ export interface PlanningOptions {
 }
 
 export interface Plan {
-  readonly wanted: Tally;
+  readonly wanted: Announced;
   readonly here: Tally;
   /** What other tools left of wanted items, unproved: it need not be fetched when it proves right. */
   readonly found: Tally;
   /** Without what was found. */
-  readonly fetch: Tally;
+  readonly fetch: Announced;
   readonly unknown: number;
   readonly withdrawn: number;
   /** Left out because they were dropped. */
@@ -99,15 +99,24 @@ type Draft = Omit<Task, "place"> & {
   readonly lost: { readonly current: Receipt; readonly paths: readonly string[] } | null;
 };
 
-class Counter implements Tally {
+class Counter implements Announced {
   items = 0;
   files = 0;
   bytes = 0;
+  unsized = 0;
 
   add(item: Item): void {
     this.items += 1;
     this.files += item.files ?? 0;
     this.bytes += item.bytes ?? 0;
+    if (item.bytes === null) this.unsized += 1;
+  }
+
+  /** What is here is counted as it is, not as it was announced. */
+  addStored(files: readonly StoredFile[]): void {
+    this.items += 1;
+    this.files += files.length;
+    this.bytes += files.reduce((sum, file) => sum + file.bytes, 0);
   }
 }
 
@@ -149,7 +158,7 @@ export async function buildPlan(options: PlanningOptions): Promise<Plan> {
         await on.withdrawn(item);
       } else if (decision.reason === "here") {
         wanted.add(item);
-        here.add(item);
+        here.addStored(state?.current.files ?? []);
         if (touched && state)
           await options.append?.(movedReceipt(state.current, state.heads, touched, options.now()));
         else if (proof && state) {
@@ -354,7 +363,7 @@ async function* settleMoved(
       find = await (finds as AsyncGenerator<Find>).next();
     }
     if (draft.lost?.paths.every((path) => found.has(path))) {
-      tallies.here.add(draft.item);
+      tallies.here.addStored(draft.lost.current.files);
       for (const { from, to } of found.values()) await options.on.moved(draft.item, from, to);
       await options.append?.(movedTo(draft.lost.current, draft.supersedes, found, options.now()));
       continue;
@@ -464,6 +473,7 @@ function countFound(
   found.bytes += bytes;
   const complete = count >= (item.files ?? 1);
   if (complete) fetch.items -= 1;
+  if (complete && item.bytes === null) fetch.unsized -= 1;
   fetch.files -= complete ? (item.files ?? 0) : count;
   fetch.bytes -= complete ? (item.bytes ?? 0) : bytes;
 }

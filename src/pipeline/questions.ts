@@ -8,8 +8,6 @@ import type { Source, SourceContext } from "../sources/source.ts";
 import { patientKey } from "./filter.ts";
 import { type LevelOptions, levelRows, readLevel, shownItems } from "./levels.ts";
 
-/** Fields whose values archives fold to capitals when they list them (v4 does). */
-const FOLDED = new Set(["modality", "body-part", "manufacturer"]);
 /** Beside the sort of the selection, which has the usual share of memory. */
 const COUNT_MEMORY_BYTES = 8 * 1024 * 1024;
 
@@ -55,10 +53,11 @@ export async function* valuesOf(
     }
     const column = capabilities.fields[field];
     const patientColumn = capabilities.patientFields?.[field];
+    const folded = capabilities.foldedFields?.includes(field) ?? false;
     if (column !== undefined) {
       for await (const item of shownItems(items(), options.warn)) {
         const raw = item.labels[column] ?? null;
-        const value = typeof raw === "string" && FOLDED.has(field) ? raw.toUpperCase() : raw;
+        const value = typeof raw === "string" && folded ? raw.toUpperCase() : raw;
         await push(value, patientKey(item.labels, capabilities));
       }
     } else if (patientColumn !== undefined) {

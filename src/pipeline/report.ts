@@ -5,7 +5,7 @@ import type { Item } from "../model/item.ts";
 import type { Citation } from "../sources/source.ts";
 import type { RunProgress } from "../state/runs.ts";
 import type { EventChannel } from "./channel.ts";
-import type { Failure, RunEvent, RunSummary, Tally } from "./events.ts";
+import type { Announced, Failure, RunEvent, RunSummary, Tally } from "./events.ts";
 import { noteCitation, sortCitations } from "./held.ts";
 import { Meter } from "./meter.ts";
 
@@ -131,7 +131,9 @@ export class RunReport {
   }
 
   /** Tells progress until the returned function is called. */
-  startProgress(total: Tally, onProgress: (progress: RunProgress) => void): () => void {
+  startProgress(announced: Announced, onProgress: (progress: RunProgress) => void): () => void {
+    // A share of what is announced says nothing when not all of it is.
+    const total = announced.unsized === 0 ? announced : { ...announced, bytes: 0 };
     const tell = (): void => {
       const progress: RunProgress = {
         doneItems: this.#stored.items + this.#adopted.items,

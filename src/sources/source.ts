@@ -51,6 +51,8 @@ export interface Capabilities {
   readonly filters: readonly FilterName[];
   /** Field word (as in `--modality` or `values … modality`) to the column of an item's labels that holds it. */
   readonly fields: Readonly<Record<string, string>>;
+  /** Fields whose values the archive spells now so, now so: counted without case, and shown in capitals. */
+  readonly foldedFields?: readonly string[];
   /** Columns of a listing of items, in order, without `address`, which comes last. */
   readonly columns: readonly string[];
   /** The few of them that fit a terminal. */

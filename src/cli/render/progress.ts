@@ -82,10 +82,12 @@ function createTeller(io: Io): (event: RunEvent) => string | null {
   };
 }
 
-function plannedLine(event: Extract<RunEvent, { type: "planned" }>): string {
+type PlannedEvent = Extract<RunEvent, { type: "planned" }>;
+
+function plannedLine(event: PlannedEvent): string {
   const { wanted, fetch, here, found } = event;
   const parts = [
-    `${counted(wanted.items, "item")} wanted: ${counted(wanted.files, "file")}, ${sized(wanted.bytes)}.`,
+    `${counted(wanted.items, "item")} wanted: ${counted(wanted.files, "file")}, ${announced(wanted)}.`,
   ];
   if (here.items > 0) parts.push(`Here already: ${grouped(here.items)}.`);
   if (found.items > 0)
@@ -94,13 +96,21 @@ function plannedLine(event: Extract<RunEvent, { type: "planned" }>): string {
     );
   if (fetch.items === 0) parts.push("Nothing to fetch.");
   else if (here.items + found.items > 0)
-    parts.push(`To fetch: ${counted(fetch.items, "item")}, ${sized(fetch.bytes)}.`);
+    parts.push(`To fetch: ${counted(fetch.items, "item")}, ${announced(fetch)}.`);
   if (event.unknown > 0) parts.push(`Not shown by the archive: ${grouped(event.unknown)}.`);
   if (event.freeBytes !== null && fetch.bytes > event.freeBytes) {
     parts.push(`Only ${sized(event.freeBytes)} are free on the disk.`);
   }
   return parts.join(" ");
 }
+
+/** Sizes as far as the archive tells them. */
+const announced = ({ items, unsized, bytes }: PlannedEvent["wanted"]): string => {
+  if (unsized === 0) return sized(bytes);
+  return unsized === items
+    ? "sizes not announced"
+    : `${sized(bytes)} and ${grouped(unsized)} of unknown size`;
+};
 
 /** From 0 to 1; 1 only when the last item is done: bytes that came are not proved and synced yet. */
 const share = ({ doneBytes, totalBytes, doneItems, failedItems, totalItems }: ProgressEvent): number => {

@@ -24,11 +24,13 @@ export async function openLorisStandIn(world: World): Promise<StandIn> {
 
 class LorisStandIn implements StandIn {
   readonly kind = "loris";
+  readonly #world: World;
   readonly #desk: LoginDesk;
   readonly #flat: FlatFamily;
   readonly #modular: ReadonlyMap<string, ModularFamily>;
 
   constructor(world: World) {
+    this.#world = world;
     this.#desk = new LoginDesk(world);
     this.#flat = new FlatFamily(this.#desk, remembered(world, flatStudies));
     const all = remembered(world, (studies) => studies);
@@ -38,12 +40,19 @@ class LorisStandIn implements StandIn {
   }
 
   archives(origin: string) {
+    const credentials = { USER: this.#world.user, PASSWORD: this.#world.password };
     return [
-      { name: "preventad", kind: this.kind, url: `${origin}/openpreventad/api/${FLAT_VERSION}` },
+      {
+        name: "preventad",
+        kind: this.kind,
+        url: `${origin}/openpreventad/api/${FLAT_VERSION}`,
+        credentials,
+      },
       ...MODULAR.map(({ name, version }) => ({
         name,
         kind: this.kind,
         url: `${origin}/${name}/api/${version}`,
+        credentials,
       })),
     ];
   }

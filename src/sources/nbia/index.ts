@@ -41,6 +41,7 @@ import { API_VERSIONS, type ApiVersion } from "./wire/dialect.ts";
 const CAPABILITIES: Capabilities = {
   levels: ["collection", "patient", "study", "series", "instance"],
   itemLevel: "series",
+  foldedFields: ["modality", "body-part", "manufacturer"],
   filters: [
     "collection",
     "patient",
