@@ -50,7 +50,7 @@ import { type Ask, type AskContext, askAgain, readAsk, repeatAsk } from "./asks.
 import { EventChannel } from "./channel.ts";
 import { finishDrops } from "./drop.ts";
 import { isOnDroppedBranch } from "./drop-selector.ts";
-import type { RunEvent, RunSummary, Tally } from "./events.ts";
+import type { Announced, RunEvent, RunSummary, Tally } from "./events.ts";
 import { askFreshness } from "./freshness.ts";
 import { derivedAreThere, noteExtras, readCompanions, readHeld, writeDerived } from "./held.ts";
 import { folderLayoutOf, layoutOf } from "./layout.ts";
@@ -923,7 +923,7 @@ class GetRun {
 interface Work {
   readonly tasks: AsyncIterable<Task>;
   /** May grow. */
-  readonly total: Tally;
+  readonly total: Tally & Partial<Announced>;
   readonly holds?: (item: Item) => Promise<boolean>;
   readonly onEvent?: (event: RunEvent) => Promise<void>;
 }

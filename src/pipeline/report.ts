@@ -131,9 +131,12 @@ export class RunReport {
   }
 
   /** Tells progress until the returned function is called. */
-  startProgress(announced: Announced, onProgress: (progress: RunProgress) => void): () => void {
+  startProgress(
+    announced: Tally & Partial<Announced>,
+    onProgress: (progress: RunProgress) => void,
+  ): () => void {
     // A share of what is announced says nothing when not all of it is.
-    const total = announced.unsized === 0 ? announced : { ...announced, bytes: 0 };
+    const total = (announced.unsized ?? 0) === 0 ? announced : { ...announced, bytes: 0 };
     const tell = (): void => {
       const progress: RunProgress = {
         doneItems: this.#stored.items + this.#adopted.items,
