@@ -15,6 +15,7 @@ import { open } from "./gantry.ts";
 import { type Context, type Log, systemClock } from "./lib/context.ts";
 import { nearMatches } from "./model/address.ts";
 import { type Finding, failed, fine, warning } from "./model/finding.ts";
+import { readSite } from "./model/site.ts";
 import type { AccountKind } from "./sources/source.ts";
 import {
   type AscpDescription,
@@ -146,6 +147,12 @@ export async function* diagnose(
   }
   if (broken || archives === null) return;
   const known: ReadonlyMap<string, ArchiveConfig> = archives;
+  const site = word === null ? null : readSite(word);
+  if (word !== null && site !== null) {
+    const server = site.bearer === null ? null : new URL("/", site.bearer);
+    yield* about(site.archive, checkArchive(word, server, options));
+    return;
+  }
   const name = word?.replace(/:.*$/su, "") ?? "";
   const isArchive = word !== null && (known.has(name) || (/:$/u.test(word) && !word.includes("/")));
   if (word === null || !isArchive) {
@@ -162,7 +169,8 @@ export async function* diagnose(
     if (word !== null) return;
   }
   const names = word === null ? [...known.keys()].sort() : [findArchive(name, known).name];
-  for (const each of names) yield* about(each, checkArchive(each, findArchive(each, known), options));
+  for (const each of names)
+    yield* about(each, checkArchive(each, new URL(findArchive(each, known).url), options));
 }
 
 /** Which ascp is used. `program`: the one that the user names. Throws `usage`. */
@@ -209,10 +217,10 @@ const isThere = async (path: string): Promise<boolean> => {
   );
 };
 
-/** The road to an archive, then what it answers to its account. */
+/** The road to an archive, where it speaks HTTP, then what it answers to its account. `word`: its name, or a link. */
 async function* checkArchive(
-  name: string,
-  { url }: ArchiveConfig,
+  word: string,
+  url: URL | null,
   options: AccountOptions,
 ): AsyncGenerator<Finding> {
   const { environment = process.env } = options;
@@ -228,7 +236,8 @@ async function* checkArchive(
     return http;
   };
   try {
-    for await (const finding of checkRoad(new URL(url), { environment, http: openHttp, context })) {
+    const road = url === null ? [] : checkRoad(url, { environment, http: openHttp, context });
+    for await (const finding of road) {
       yield finding;
       if (finding.result === "failed") return;
     }
@@ -237,7 +246,7 @@ async function* checkArchive(
   }
   const gantry = await open({ ...options, environment, retries: 0 });
   try {
-    yield* gantry.check(name);
+    yield* gantry.check(word);
   } finally {
     await gantry.close();
   }

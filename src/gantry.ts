@@ -14,7 +14,7 @@ import { type Finding, failed } from "./model/finding.ts";
 import type { Item, Row } from "./model/item.ts";
 import { type Filters, NO_FILTERS } from "./model/query.ts";
 import type { Request } from "./model/selection.ts";
-import { siteKindOf } from "./model/site.ts";
+import { readSite, siteKindOf } from "./model/site.ts";
 import { type AskContext, askFor, type Opened, openWords, readAsk } from "./pipeline/asks.ts";
 import { type DropOptions, type DropSummary, drop } from "./pipeline/drop.ts";
 import { type GetOptions, get, type Run, type RunEnvironment } from "./pipeline/get.ts";
@@ -138,7 +138,7 @@ export interface Gantry {
   archives(): readonly ArchiveConfig[];
   /** Who an archive is asked as; null: nobody. Throws `usage`, `access-login` for an account that can't be used. */
   account(archive: string): Account | null;
-  /** Whether the archive answers to its account, step by step, ending after a finding that is `failed`. */
+  /** Whether the archive, or what a link opens, answers to its account, step by step, ending after a finding that is `failed`. */
   check(archive: string): AsyncIterable<Finding>;
   /** Ends the session of the account's ready token at the archive. False: there is none that could be ended. */
   logOut(archive: string): Promise<boolean>;
@@ -398,10 +398,13 @@ class OpenGantry implements Gantry {
   }
 
   async *check(archive: string): AsyncIterable<Finding> {
-    findArchive(archive, this.#archives);
+    // A link is a secret: from here on only the name of what it opens goes on.
+    const site = readSite(archive);
+    if (site?.bearer) this.#run.links.set(site.archive, site.bearer);
+    const { name } = archiveOf(site?.archive ?? archive, this.#archives);
     let source: Source;
     try {
-      source = await this.#run.source(archive);
+      source = await this.#run.source(name);
     } catch (error) {
       if (!(error instanceof RunError)) throw error;
       yield failed("account", error);

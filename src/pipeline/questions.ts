@@ -4,6 +4,7 @@ import { ExternalSort } from "../lib/external-sort.ts";
 import { nearMatches } from "../model/address.ts";
 import type { Item, Row, Value } from "../model/item.ts";
 import type { Query } from "../model/query.ts";
+import { formatPath } from "../model/selection.ts";
 import type { Source, SourceContext } from "../sources/source.ts";
 import { patientKey } from "./filter.ts";
 import { type LevelOptions, levelRows, readLevel, shownItems } from "./levels.ts";
@@ -107,12 +108,13 @@ export async function* tagRows(
   yield* source.tags(item, context);
 }
 
-/** For `ls -l`: adds Series, Images and Bytes to the rows of one level. */
+/** For `ls -l`: adds Series, Images and Bytes to the rows of one level; to those of a package's folder Files and Bytes. */
 export async function levelTotals(
   source: Source,
   query: Query,
   context: SourceContext,
 ): Promise<(row: Row) => Row> {
+  if (source.capabilities.nested) return folderTotals(source, query, context);
   const { levels, fields } = source.capabilities;
   const column = fields[levels[query.path.length] ?? ""];
   const totals = new Map<Value, { series: number; images: number; bytes: number }>();
@@ -139,5 +141,28 @@ export async function levelTotals(
       Bytes: total.bytes,
       address: address ?? null,
     };
+  };
+}
+
+/** What lies at or below each row of a folder, links followed. */
+async function folderTotals(
+  source: Source,
+  { path, filters }: Query,
+  context: SourceContext,
+): Promise<(row: Row) => Row> {
+  const column = source.capabilities.fields[source.capabilities.itemLevel] ?? "";
+  const totals = new Map<string, { files: number; bytes: number }>();
+  for await (const item of source.list({ path, filters }, { complete: false }, context)) {
+    const segments = String(item.labels[column] ?? "").split("/");
+    const key = formatPath(segments.slice(0, Math.min(path.length + 1, segments.length)));
+    const total = totals.get(key) ?? { files: 0, bytes: 0 };
+    total.files += item.files ?? 0;
+    total.bytes += item.bytes ?? 0;
+    totals.set(key, total);
+  }
+  return (row) => {
+    const { address, ...rest } = row;
+    const { files, bytes } = totals.get(String(address)) ?? { files: 0, bytes: 0 };
+    return { ...rest, Files: files, Bytes: bytes, address: address ?? null };
   };
 }

@@ -89,6 +89,11 @@ export interface Capabilities {
   /** Companions that are made only in folders for which somebody asked for them. */
   readonly extras?: readonly Extra[];
   /**
+   * True: the one level is of paths, and the folders in them are levels of their own: `browse` gives what is in one, of
+   * rows `address` is the path. `fields` names their column.
+   */
+  readonly nested?: boolean;
+  /**
    * True: such an archive is known by a link that is a secret. Rows of its listings have as `address` the PATH to append
    * to the link.
    */

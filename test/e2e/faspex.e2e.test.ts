@@ -1,8 +1,9 @@
 /** The seven steps of TCIA's notebook for Aspera packages, and what must never be said aloud on the way. */
 import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
-import { readFile, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { tinyDataset } from "../../src/sandbox/tiny-dataset.ts";
 import {
@@ -106,6 +107,93 @@ describe("the notebook's steps", () => {
     // The list of checksums is asked for again.
     expect(stage.control.requests().filter(({ method }) => method === "ASCP").length).toBe(sessions + 1);
   }, 120_000);
+});
+
+describe("without ascp", () => {
+  /** A home without any product, and a PATH with Node alone. */
+  const bare = async (...args: string[]) => {
+    const { code, stdout, stderr } = await stage.run(args, {
+      env: { GANTRY_ASCP: "", PATH: dirname(process.execPath) },
+    });
+    return { code, said: stdout + stderr };
+  };
+
+  it.each(["gateway", "gateway2", "gateway3"])("%s: files come over HTTP and are proved", async (name) => {
+    const { code, said } = await bare("get", link(name), "-o", dir);
+    expect(code, said).toBe(0);
+    expect(said).toContain("md5, count, size.");
+    expect(md5sums(join(dir, PLACE)).status).toBe(0);
+  });
+
+  it.each([
+    ["package", "without an HTTP gateway"],
+    ["gateway-forbidden", "may not be downloaded over HTTP"],
+  ])("%s: what is needed is said before anything begins", async (name, why) => {
+    const { code, said } = await bare("get", link(name), "-o", dir);
+    expect(code).toBe(4);
+    expect(said).toContain(why);
+    expect(said).toMatch(/ascp, and outbound TCP and UDP port 33001/u);
+    expect((await listFiles(dir)).filter((path) => path.startsWith("PKG"))).toEqual([]);
+  });
+
+  it("doctor says of a link what is in the way", async () => {
+    const { code, said } = await bare("doctor", link("package"), "--format", "tsv");
+    expect(said).toMatch(/link\tok/u);
+    expect(said).toMatch(/ascp\tfailed/u);
+    expect(code).toBeGreaterThan(0);
+    expect(said).not.toContain(secretOf("package"));
+  });
+});
+
+it("doctor goes from the link to the ports", async () => {
+  const { code, said } = await run("doctor", link("package"), "--format", "tsv");
+  expect(code, said).toBe(0);
+  for (const check of ["server", "link", "ascp", "key"])
+    expect(said).toMatch(new RegExp(`\\t${check}\\tok`, "u"));
+  expect(said).toMatch(/\ttcp \d+\tok/u);
+  expect((await run("doctor", link("link-expired"))).code).toBe(4);
+});
+
+it("ls -l adds up folders, and --format sums is the package's list by path", async () => {
+  const rows = await json("ls", "-l", link("package"));
+  expect(rows.find((row) => row.address === "Phantom_HER2_cohort")).toMatchObject({
+    Files: 6,
+    Type: "folder",
+  });
+  const { code, stdout } = await run("ls", "-R", link("package"), "--format", "sums");
+  expect(code).toBe(0);
+  expect((await run("get", link("package"), "Phantom_tumor_ROIs_v1.sums", "-o", dir)).code).toBe(0);
+  const list = await readFile(join(dir, PLACE, "Phantom_tumor_ROIs_v1.sums"), "utf8");
+  const byPath = (text: string): string[] =>
+    text
+      .trim()
+      .split("\n")
+      .sort((a, b) => (a.slice(34) < b.slice(34) ? -1 : 1));
+  expect(stdout.trim().split("\n")).toEqual(byPath(list));
+});
+
+it("the list of checksums finds exactly the wrong file and the missing one", async () => {
+  const data = await freshDir();
+  const package_ = join(data, "Wrong");
+  await mkdir(package_, { recursive: true });
+  await writeFile(join(package_, "right.txt"), "right");
+  await writeFile(join(package_, "wrong.txt"), "wrong");
+  const sum = (text: string): string => createHash("md5").update(text).digest("hex");
+  const list = [
+    [sum("right"), "right.txt"],
+    [sum("other"), "wrong.txt"],
+    [sum("gone"), "missing.txt"],
+  ];
+  await writeFile(join(package_, "Wrong.sums"), list.map((line) => `${line.join("  ")}\n`).join(""));
+  const command = `gantry get "$GANTRY_SANDBOX_LINK" -o '${dir}' --retries 0`;
+  const { code, said } = await run("sandbox", "--data", data, "--", "sh", "-c", command);
+  expect(code, said).toBe(3);
+  expect(said).toMatch(/missing\.txt, although its list of checksums names it/u);
+  expect(said).toMatch(/wrong\.txt is not what the archive vouches for/u);
+  expect((await listFiles(dir)).filter((path) => path.startsWith("PKG"))).toEqual([
+    "PKG - Wrong/Wrong.sums",
+    "PKG - Wrong/right.txt",
+  ]);
 });
 
 describe("odd packages", () => {

@@ -78,12 +78,33 @@ describe("writeTable", () => {
     expect(text.endsWith("</tbody>\n</table>\n</body>\n</html>\n")).toBe(true);
   });
 
-  it.each(FORMATS)("%s gives no control or direction character of a name to a screen", async (format) => {
-    const name = "a\u001b[2Jb\u009b31mc\u202ed\u2066e\u0000f";
-    const text = await write(format, {}, [{ name, bytes: 1, note: null }]);
-    expect(text).not.toMatch(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/u);
-    if (format === "json") expect(JSON.parse(text)).toEqual([{ name, bytes: 1, note: null }]);
-    if (format === "jsonl") expect(JSON.parse(text)).toEqual({ name, bytes: 1, note: null });
+  it.each(FORMATS.filter((format) => format !== "sums"))(
+    "%s gives no control or direction character of a name to a screen",
+    async (format) => {
+      const name = "a\u001b[2Jb\u009b31mc\u202ed\u2066e\u0000f";
+      const text = await write(format, {}, [{ name, bytes: 1, note: null }]);
+      expect(text).not.toMatch(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/u);
+      if (format === "json") expect(JSON.parse(text)).toEqual([{ name, bytes: 1, note: null }]);
+      if (format === "jsonl") expect(JSON.parse(text)).toEqual({ name, bytes: 1, note: null });
+    },
+  );
+
+  it("sums: as md5sum -c reads it; a screen gets no control characters", async () => {
+    const list = [
+      { Path: "a b/c.svs", Digest: "md5:7e1b96dbc9d6b302c45167309aea4693" },
+      { Path: "line\nbreak\u001b[2J", Digest: "sha1:da39a3ee5e6b4b0d3255bfef95601890afd80709" },
+      { Path: "none.txt", Digest: null },
+    ];
+    for (const terminal of [false, true]) {
+      const io = fakeIo({ terminal });
+      await writeTable(io, { columns: ["Path", "Digest"], rows: each(list) }, { format: "sums" });
+      const [first, second] = io.stdout.text.split("\n");
+      expect(first).toBe("7e1b96dbc9d6b302c45167309aea4693  a b/c.svs");
+      expect(second?.startsWith("\\da39a3ee5e6b4b0d3255bfef95601890afd80709  line\\nbreak")).toBe(true);
+      expect(second?.includes("\u001b")).toBe(!terminal);
+      expect(io.stderr.text).toContain("1 file");
+    }
+    await expect(write("sums")).rejects.toMatchObject({ name: "UsageError" });
   });
 
   it("md", async () => {
@@ -142,6 +163,6 @@ describe("writeTable", () => {
   });
 
   it("knows every format by name", () => {
-    expect(FORMATS).toEqual(["table", "json", "jsonl", "csv", "tsv", "xml", "html", "md"]);
+    expect(FORMATS).toEqual(["table", "json", "jsonl", "csv", "tsv", "xml", "html", "md", "sums"]);
   });
 });

@@ -1,14 +1,14 @@
 /**
- * Rows as text, in eight forms. All but `table` are written as the rows come; `table` looks at the first rows to
+ * Rows as text, in nine forms. All but `table` are written as the rows come; `table` looks at the first rows to
  * choose widths. An absent value is null in json, jsonl and xml, empty in csv and tsv, `(none)` for people.
  */
 import { type Flag, UsageError } from "../command.ts";
 import { hasColour, type Io, isScreen } from "../io.ts";
 import type { Listing, Row, Value } from "../library.ts";
-import { CONTROL, columnsOf, cutTo, padTo, shown, sized } from "./wording.ts";
-import { createWriter, type Writer } from "./writer.ts";
+import { CONTROL, columnsOf, counted, cutTo, padTo, shown, sized } from "./wording.ts";
+import { createWriter, say, type Writer } from "./writer.ts";
 
-export const FORMATS = ["table", "json", "jsonl", "csv", "tsv", "xml", "html", "md"] as const;
+export const FORMATS = ["table", "json", "jsonl", "csv", "tsv", "xml", "html", "md", "sums"] as const;
 export type Format = (typeof FORMATS)[number];
 
 export interface TableFlags {
@@ -257,6 +257,30 @@ function narrow(widths: number[], columns: readonly string[], screen: number): v
   }
 }
 
+/** As `md5sum -c` reads it back (GNU coreutils manual, "md5 invocation"), by path as the rows come. */
+const asSums: Form = async (writer, columns, rows, io) => {
+  if (!columns.includes("Path") || !columns.includes("Digest")) {
+    throw new UsageError(
+      "--format sums is for lists of files that have checksums",
+      "for example: gantry ls -R LINK --format sums, of an Aspera package",
+    );
+  }
+  let without = 0;
+  for await (const row of rows) {
+    const hex = String(row.Digest ?? "").split(":")[1];
+    if (hex === undefined) {
+      without += 1;
+      continue;
+    }
+    const path = String(row.Path);
+    const escaped = path.replace(/[\\\n\r]/g, (c) => ({ "\\": "\\\\", "\n": "\\n" })[c] ?? "\\r");
+    // Other programs need the name as it is; a screen must not obey it.
+    const named = isScreen(io, io.stdout) ? shown(escaped) : escaped;
+    await writer.write(`${escaped === path ? "" : "\\"}${hex}  ${named}\n`);
+  }
+  if (without > 0) say(io, `Left out, since no list of checksums names them: ${counted(without, "file")}.`);
+};
+
 const FORMS: Readonly<Record<Format, Form>> = {
   table: asTable,
   json: asJson,
@@ -266,4 +290,5 @@ const FORMS: Readonly<Record<Format, Form>> = {
   xml: asXml,
   html: asHtml,
   md: asMarkdown,
+  sums: asSums,
 };

@@ -197,6 +197,64 @@ export class FaspexApi {
     return spec;
   }
 
+  /** Makes a package to send; nobody named: it goes to whom the link is of. Its number. */
+  async createPackage(
+    wanted: {
+      readonly title: string;
+      readonly note: string | null;
+      readonly recipients: readonly string[];
+      readonly encrypt: boolean;
+    },
+    context: SourceContext,
+  ): Promise<string> {
+    const { context: said } = await this.session.door(context);
+    if (!said.type?.startsWith("external_upload")) {
+      throw new RunError("usage", `${this.host}: this is a link to get files, and none to send any`, {
+        hint: "the recipient can make an upload link: an invitation to send",
+      });
+    }
+    const recipient_type = said.recipient_type ?? (/inbox/u.test(said.type) ? "shared_inbox" : "user");
+    const names = wanted.recipients.length > 0 ? wanted.recipients : [said.name ?? ""];
+    const { json } = await this.session.ask(
+      {
+        method: "POST",
+        path: "/packages",
+        body: {
+          title: wanted.title,
+          recipients: names.map((name) => ({ name, recipient_type })),
+          ...(wanted.note === null ? {} : { note: wanted.note }),
+          ...(wanted.encrypt ? { ear_enabled: true } : {}),
+        },
+      },
+      context,
+    );
+    const id = isRecord(json) ? textOf(json.id) : null;
+    if (id === null) throw this.#strange("names no package that could be sent to");
+    return id;
+  }
+
+  /** How to send files of these names to a package that was made for them. */
+  async uploadSpec(id: string, names: readonly string[], context: SourceContext): Promise<TransferSpec> {
+    const path = `/packages/${id}/transfer_spec/upload`;
+    const query = { transfer_type: "connect" };
+    const { json } = await context.retry.run(this.subject, () =>
+      this.session.ask({ method: "POST", path, query, body: { paths: names } }, context),
+    );
+    if (!isRecord(json)) throw this.#strange("gives no transfer specification");
+    return json;
+  }
+
+  /** How far the server is with a package that was sent. */
+  async uploadState(id: string, context: SourceContext): Promise<UploadState> {
+    const path = `/packages/${id}/upload_details`;
+    const { json } = await context.retry.run(this.subject, () =>
+      this.session.ask({ method: "GET", path }, context),
+    );
+    const status = isRecord(json) ? textOf(json.upload_status) : null;
+    if (!isRecord(json) || status === null) throw this.#strange("does not say how far the upload is");
+    return { status, percent: textOf(json.percentage_complete) };
+  }
+
   /** Base of the HTTP gateway, if the server has one. */
   async gatewayUrl(context: Context): Promise<URL | null> {
     const read = async (path: string): Promise<Wire> => {
@@ -214,6 +272,12 @@ export class FaspexApi {
   #strange(what: string): RunError {
     return new RunError("archive-reply", `${this.subject} ${what}`);
   }
+}
+
+export interface UploadState {
+  /** `completed`, `transferring`, `failed` … */
+  readonly status: string;
+  readonly percent: string | null;
 }
 
 /** The server has no pages by token: an older one. */

@@ -2,6 +2,7 @@
 import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
 import { digestAlgorithm } from "../../lib/digest.ts";
+import type { Finding } from "../../model/finding.ts";
 import type { Item, Row } from "../../model/item.ts";
 import type { Query } from "../../model/query.ts";
 import { formatAddress } from "../../model/selection.ts";
@@ -17,9 +18,13 @@ import type {
   Source,
   SourceContext,
   SourceOptions,
+  Upload,
+  UploadEvent,
+  Uploaded,
 } from "../source.ts";
 import { FaspexApi } from "./api.ts";
 import { AscpRoad, digest, type Received, type Wanted } from "./ascp-road.ts";
+import { diagnosePackage } from "./diagnose.ts";
 import { Gateway } from "./gateway.ts";
 import {
   COLUMNS,
@@ -35,6 +40,7 @@ import {
 } from "./map.ts";
 import { PackageSums } from "./sums.ts";
 import { PackageTree } from "./tree.ts";
+import { uploadPackage } from "./upload.ts";
 import type { PackageEntry } from "./wire.ts";
 
 const CAPABILITIES: Capabilities = {
@@ -50,6 +56,7 @@ const CAPABILITIES: Capabilities = {
   digest: "md5",
   // A package without a list of sums vouches for sizes only.
   digestless: true,
+  nested: true,
   openedByLink: true,
   batchItems: 300,
 };
@@ -367,6 +374,15 @@ class FaspexSource implements Source {
       );
     }
     return new Gateway(this.#http, url, this.#api.subject);
+  }
+
+  diagnose(context: SourceContext): AsyncIterable<Finding> {
+    return diagnosePackage(this.#api, this.#ascp, context);
+  }
+
+  upload(upload: Upload, context: SourceContext): AsyncGenerator<UploadEvent, Uploaded> {
+    if (this.#ascp === null) throw new Error("a package is sent by ascp");
+    return uploadPackage(this.#api, this.#ascp, upload, context);
   }
 
   cite(): null {

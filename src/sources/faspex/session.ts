@@ -138,6 +138,11 @@ export class FaspexSession {
       });
     }
     this.#parts.redactor.add(link);
+    if (linkContextText(link) === null) {
+      throw new RunError("usage", `${this.subject}: this is a link of Faspex 4, which is not opened yet`, {
+        hint: "ask the sender for a link of Faspex 5; TCIA's pages have them: gantry find tcia:COLLECTION --downloads",
+      });
+    }
     let url = new URL(link);
     for (let hop = 0; ; hop += 1) {
       const response = await this.#send(

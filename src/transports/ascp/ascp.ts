@@ -74,6 +74,8 @@ export interface Ascp {
   find(): Promise<FoundAscp>;
   /** Whether files that are encrypted at rest come out clear. */
   readonly decrypts: boolean;
+  /** What opens servers to whoever has a token: a key file, or the variable that holds one. Throws `access-login`. */
+  tokenKey(host: string): Promise<string>;
   /**
    * Throws `access-login` when nothing is there that could open a server to a user of its own (password or key), or a
    * passphrase is missing: ascp would ask for it.
@@ -107,6 +109,13 @@ export function createAscp(options: AscpOptions): Ascp {
   return {
     find,
     decrypts,
+    tokenKey: async (host) => {
+      if (options.key !== undefined) return options.key;
+      if (options.environment.ASPERA_SCP_KEY) return "ASPERA_SCP_KEY";
+      const key = await findTokenKey((await find()).path, options.environment);
+      if (key === null) throw noKey(host);
+      return key;
+    },
     checkLogin: ({ host, user }) => checkLogin(host, user, options),
     async *transfer(job, context) {
       const { path } = await find();
