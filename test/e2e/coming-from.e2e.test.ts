@@ -1,6 +1,6 @@
 /**
  * Every line of the pages for people who come from other programs runs as it stands. `calls.md` has a suite of its own,
- * which also compares answers.
+ * which also compares answers; so has the page for the Aspera notebook, whose archive is a package.
  */
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -25,7 +25,7 @@ const TYPED: Readonly<Record<string, string>> = {
   "gantry login tcia --user USER --password-file FILE":
     "printf demo > FILE; chmod 600 FILE; gantry login tcia --user demo --password-file FILE",
 };
-const OTHER_SUITES = ["calls.md"];
+const OTHER_SUITES = ["calls.md", "tcia-aspera-notebook.md"];
 
 const pages = readdirSync(folder).filter((name) => name.endsWith(".md") && !OTHER_SUITES.includes(name));
 
