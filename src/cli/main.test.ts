@@ -592,6 +592,7 @@ describe("status and stop", () => {
     requests: ["tcia:LCTSC"],
     asking: [],
     run: null,
+    array: null,
   };
   const live = {
     run: "r1",

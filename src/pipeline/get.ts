@@ -450,6 +450,7 @@ class GetRun {
     const record = await openArray(state, array);
     this.#store = await this.#environment.store(state);
     const task = part.part === "task" ? part.task : FINISHING;
+    await loadLinks(state, this.#environment.links);
     const handle = await beginRun(state, {
       run,
       clock: this.#context.clock,

@@ -4,7 +4,9 @@ import { RunError } from "../errors.ts";
 import { compareKeys } from "../lib/external-sort.ts";
 import type { ItemState } from "../model/receipt.ts";
 import { describeRequest } from "../model/selection.ts";
+import { isOpen, readArrays } from "../state/arrays.ts";
 import { readAsking } from "../state/asking.ts";
+import { readSlices } from "../state/lease-folder.ts";
 import { readItemStates } from "../state/receipts.ts";
 import { livesHere, type RunProgress, readRuns, requestStop } from "../state/runs.ts";
 import { currentSelections, readExpected, readSelections } from "../state/selections.ts";
@@ -43,6 +45,21 @@ export interface FolderStatus {
     readonly progress: RunProgress | null;
     readonly exit: number | null;
   } | null;
+  /** Null when there is no array, or the last one is over. */
+  readonly array: ArrayStatus | null;
+}
+
+/** A job array whose tasks share the folder, while it is not over. */
+export interface ArrayStatus {
+  readonly array: string;
+  readonly tasks: number;
+  /** Tasks that are at work, or may be on a host that this one can't look into. */
+  readonly working: number;
+  readonly slices: number;
+  readonly doneSlices: number;
+  readonly failedItems: number;
+  /** Of all tasks at work together. */
+  readonly bytesPerSecond: number;
 }
 
 /** Throws `folder-unknown` for a folder without receipts. */
@@ -112,6 +129,26 @@ async function read(state: StateFolder, folder: () => Promise<string>): Promise<
     requests: selections.map((selection) => describeRequest(selection.header.request)),
     asking: (await readAsking(state)).map(({ request }) => describeRequest(request)),
     run: await newestRun(state),
+    array: await openArrayStatus(state),
+  };
+}
+
+async function openArrayStatus(state: StateFolder): Promise<ArrayStatus | null> {
+  const record = (await readArrays(state)).at(-1);
+  if (!record || !(await isOpen(state, record.array))) return null;
+  const { array, tasks, slices } = record;
+  const { done } = await readSlices(state, array);
+  const working = (await readRuns(state)).filter(
+    (run) => run.array === array && run.exit === null && livesHere(run) !== false,
+  );
+  return {
+    array,
+    tasks,
+    working: working.length,
+    slices: slices.length,
+    doneSlices: done.size,
+    failedItems: [...done.values()].reduce((sum, { failures }) => sum + failures.length, 0),
+    bytesPerSecond: working.reduce((sum, { progress }) => sum + (progress?.bytesPerSecond ?? 0), 0),
   };
 }
 
@@ -135,14 +172,14 @@ async function newestRun(state: StateFolder): Promise<FolderStatus["run"]> {
   };
 }
 
-/** Asks the live run of a folder to end cleanly; null when none lives. */
+/** Asks the live run of a folder to end cleanly, of an array all tasks; null when none lives. */
 export async function stopRun(dir: string): Promise<{ run: string; host: string; pid: number } | null> {
   const state = await openKnown(dir);
-  const record = (await readRuns(state))
-    .filter((each) => each.exit === null && livesHere(each) !== false)
-    .at(-1);
+  const live = (await readRuns(state)).filter((each) => each.exit === null && livesHere(each) !== false);
+  const record = live.at(-1);
   if (!record) return null;
-  await requestStop(state, record.run);
+  for (const { run, array } of live)
+    if (run === record.run || (array !== undefined && array === record.array)) await requestStop(state, run);
   return { run: record.run, host: record.host, pid: record.pid };
 }
 

@@ -40,7 +40,8 @@ export const command = defineCommand<Flags>({
       if (people) drawn = await writeBlock(io, status, redraw ? drawn : 0);
       else await writeTable(io, { columns: COLUMNS, rows: rowOf(status) }, flags);
       const lives = status.run !== null && status.run.alive !== false && status.run.exit === null;
-      if (!flags.watch || !lives) return flags.check && isBad(status) ? 3 : 0;
+      // Tasks of an array may wait in a queue; its last job ends it.
+      if (!flags.watch || (!lives && status.array === null)) return flags.check && isBad(status) ? 3 : 0;
       await io.sleep(WATCH_MS, signal);
       // Who looks on and has seen enough did not fail at anything.
       if (signal.aborted) return 0;
@@ -90,10 +91,15 @@ const COLUMNS = [
   "failedItems",
   "bytesPerSecond",
   "etaSeconds",
+  "array",
+  "tasks",
+  "tasksWorking",
+  "slices",
+  "slicesDone",
 ] as const;
 
 async function* rowOf(status: FolderStatus): AsyncIterable<Row> {
-  const { run, done, expected } = status;
+  const { run, done, expected, array } = status;
   const flag = (value: boolean | null | undefined): string | null => (value == null ? null : String(value));
   const row: Record<(typeof COLUMNS)[number], string | number | null> = {
     dir: status.dir,
@@ -116,11 +122,22 @@ async function* rowOf(status: FolderStatus): AsyncIterable<Row> {
     detached: flag(run?.detached),
     startedAt: run?.startedAt ?? null,
     exit: run?.exit ?? null,
-    failedItems: run?.progress?.failedItems ?? null,
-    bytesPerSecond: run?.progress?.bytesPerSecond ?? null,
-    etaSeconds: run?.progress?.etaSeconds ?? null,
+    failedItems: array?.failedItems ?? run?.progress?.failedItems ?? null,
+    bytesPerSecond: array?.bytesPerSecond ?? run?.progress?.bytesPerSecond ?? null,
+    etaSeconds: array ? arrayEta(status) : (run?.progress?.etaSeconds ?? null),
+    array: array?.array ?? null,
+    tasks: array?.tasks ?? null,
+    tasksWorking: array?.working ?? null,
+    slices: array?.slices ?? null,
+    slicesDone: array?.doneSlices ?? null,
   };
   yield row;
+}
+
+/** At the rate of all tasks together; null while nothing comes. */
+function arrayEta({ array, expected, done }: FolderStatus): number | null {
+  const rate = array?.bytesPerSecond ?? 0;
+  return rate > 0 ? Math.round(Math.max(0, expected.bytes - done.bytes) / rate) : null;
 }
 
 /** Writes the block, over `overLines` lines of an earlier one; how many lines it has. */
@@ -150,7 +167,18 @@ function blockOf(status: FolderStatus): string[] {
   if (status.withdrawn > 0)
     lines.push(`  withdrawn  ${counted(status.withdrawn, "item")}: here, and no longer in the archive`);
   if (status.dropped > 0) lines.push(`  dropped    ${counted(status.dropped, "item")}: never fetched again`);
-  if (run !== null) {
+  if (status.array !== null) {
+    const { tasks, working, slices, doneSlices, failedItems, bytesPerSecond } = status.array;
+    const parts = [
+      `${working} of ${counted(tasks, "task")} at work`,
+      `${doneSlices} of ${counted(slices, "slice")} done`,
+    ];
+    if (failedItems > 0) parts.push(`${failedItems} failed`);
+    if (working > 0) parts.push(`${sized(bytesPerSecond)}/s`);
+    const eta = arrayEta(status);
+    if (eta !== null) parts.push(`${lasting(eta * 1000)} left`);
+    lines.push(`  array      ${parts.join(", ")}`);
+  } else if (run !== null) {
     const where = `process ${run.pid} on ${shown(run.host)}${run.detached ? ", detached" : ""}`;
     lines.push(
       `  run        ${where}, started ${run.startedAt}${run.exit === null ? "" : `, ended with exit ${run.exit}`}`,
