@@ -26,6 +26,7 @@ import {
   summaryOfLevel,
 } from "./pipeline/levels.ts";
 import { listOffers } from "./pipeline/offers.ts";
+import { type PutOptions, type PutSummary, put } from "./pipeline/put.ts";
 import { checkField, levelTotals, tagRows, valuesOf } from "./pipeline/questions.ts";
 import { resolveQueries } from "./pipeline/select.ts";
 import { openStore } from "./sinks/index.ts";
@@ -135,6 +136,11 @@ export interface Gantry {
    * again. Asks no archive.
    */
   drop(words: readonly string[], options: DropOptions): Promise<DropSummary>;
+  /**
+   * Sends files and whole folders to an ascp site, with a list of their sums. Throws `usage`
+   * for what can't be sent or where nothing can be, and why the transfer failed.
+   */
+  put(paths: readonly string[], address: string, options?: PutOptions): Promise<PutSummary>;
   archives(): readonly ArchiveConfig[];
   /** Who an archive is asked as; null: nobody. Throws `usage`, `access-login` for an account that can't be used. */
   account(archive: string): Account | null;
@@ -391,6 +397,10 @@ class OpenGantry implements Gantry {
       source: this.#run.source,
       store: this.#run.store,
     });
+  }
+
+  put(paths: readonly string[], address: string, options: PutOptions = {}): Promise<PutSummary> {
+    return put(paths, address, options, this.#ask({}));
   }
 
   account(archive: string): Account | null {

@@ -156,7 +156,7 @@ describe("the command line", () => {
   it.each<[string[], RegExp, RegExp]>([
     [["lss"], /no command "lss"/, /did you mean `gantry ls`/],
     [["verfiy", "x"], /no command "verfiy"/, /`gantry verify`/],
-    [["put", "x"], /no command "put"/, /gantry/],
+    [["send", "x"], /no command "send"/, /gantry/],
     [["help", "gte"], /no command "gte"/, /`gantry get`/],
     [["get", "--outptu", "x"], /unknown option '--outptu'/, /--output/],
     [["get", "-o"], /argument missing/, /gantry get --help/],

@@ -47,6 +47,12 @@ export const COMMANDS: readonly Entry[] = [
     load: () => import("./commands/get.ts"),
   },
   {
+    name: "put",
+    summary: "send files to an ascp site",
+    group: FETCH,
+    load: () => import("./commands/put.ts"),
+  },
+  {
     name: "verify",
     summary: "prove again what is on disk",
     group: FETCH,

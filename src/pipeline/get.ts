@@ -912,6 +912,9 @@ class GetRun {
           this.#report.meter.writtenBytes += bytes;
         },
         ...(holds ? { holds } : {}),
+        onPromised: (bytes) => {
+          this.#report.promisedBytes += bytes;
+        },
       });
     } finally {
       endProgress();

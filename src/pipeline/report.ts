@@ -22,6 +22,8 @@ export class RunReport {
   here: Tally = NOTHING;
   /** Items left out because they were dropped. */
   dropped = 0;
+  /** Sizes of items whose listing had none, as they became known. */
+  promisedBytes = 0;
   /** Items that a dry run would fetch: they stand for stored ones in its exit status. */
   promisedItems = 0;
   readonly #clock: Clock;
@@ -138,14 +140,15 @@ export class RunReport {
     // A share of what is announced says nothing when not all of it is.
     const total = (announced.unsized ?? 0) === 0 ? announced : { ...announced, bytes: 0 };
     const tell = (): void => {
+      const totalBytes = total.bytes + this.promisedBytes;
       const progress: RunProgress = {
         doneItems: this.#stored.items + this.#adopted.items,
         failedItems: this.#failed,
         totalItems: total.items,
         doneBytes: this.meter.writtenBytes,
-        totalBytes: total.bytes,
+        totalBytes,
         receivedBytes: this.meter.receivedBytes,
-        ...this.meter.sample(total.bytes),
+        ...this.meter.sample(totalBytes),
         idleSeconds: this.meter.idleSeconds(),
       };
       onProgress(progress);

@@ -44,6 +44,8 @@ export interface TransferOptions {
    * not begin is left to the others.
    */
   readonly holds?: (item: Item) => Promise<boolean>;
+  /** Sizes that no listing told, as they become known. */
+  readonly onPromised?: (bytes: number) => void;
 }
 
 /** So many fetches in a row that found the archive unreachable end the run. */
@@ -158,6 +160,8 @@ class BatchTransfer {
   readonly #open = new Map<string, ItemTransfer>();
   /** Why those that came to nothing in this round are tried again. */
   readonly #again = new Map<string, RunError>();
+  /** Those whose size became known on the way. */
+  readonly #promised = new Set<string>();
   #stored = 0;
   #error: RunError | null = null;
 
@@ -238,10 +242,16 @@ class BatchTransfer {
     for (const each of this.#open.values())
       if (await judge(each, () => each.adopt(source, attempt))) waiting.delete(each.item.id);
     const { context, scratch, onWritten } = this.#options;
+    const onPromised = (item: Item, bytes: number): void => {
+      if (item.bytes !== null || this.#promised.has(item.id)) return;
+      this.#promised.add(item.id);
+      this.#options.onPromised?.(bytes);
+    };
+    const fetching = { attempt, scratch, onArrived: onWritten, onPromised };
     try {
       const items = [...waiting.values()].map(({ item }) => item);
       if (items.length === 0) return;
-      for await (const delivery of source.fetch(items, { attempt, scratch, onArrived: onWritten }, context)) {
+      for await (const delivery of source.fetch(items, fetching, context)) {
         const each = waiting.get(delivery.item.id);
         if (!each) throw new Error(`${source.kind} delivered ${delivery.item.id}, which nobody waits for`);
         waiting.delete(each.item.id);

@@ -34,6 +34,11 @@ export const SOURCE_KINDS: Readonly<Record<string, () => Promise<SourceKind>>> =
     title: "an Aspera package (Faspex)",
     create: (await import("./faspex/index.ts")).createFaspexSource,
   }),
+  aspera: async () => ({
+    kind: "aspera",
+    title: "ascp site",
+    create: (await import("./aspera/index.ts")).createAsperaSource,
+  }),
   web: async () => ({
     kind: "web",
     title: "plain files at https links",

@@ -296,6 +296,8 @@ export interface FetchOptions {
    * handed over as a body or given up.
    */
   readonly onArrived?: (bytes: number) => void;
+  /** Told once of the size of an item whose listing had none, when it becomes known, so that an end can be foreseen. */
+  readonly onPromised?: (item: Item, bytes: number) => void;
 }
 
 /** Files that go to an archive. */

@@ -207,12 +207,17 @@ class PathDelivery {
       const job = { spec: this.#spec, folder: this.#folder, patience };
       for await (const event of this.#ascp.transfer(job, context)) {
         if (event.type === "progress") this.#arrived(event.bytes - this.#waiting);
-        else if (event.type === "totals") promised = event.files;
-        else if (event.type === "file" && event.bytes !== null)
+        else if (event.type === "totals") {
+          promised = event.files;
+          this.#options.onPromised?.(this.#item, event.bytes);
+        } else if (event.type === "file" && event.bytes !== null)
           this.#told.set(this.#nameOf(event.path), event.bytes);
         else if (event.type === "file-failed") failure ??= event.error;
         else if (event.type === "done") this.#files = promised || event.files;
       }
+    } catch (error) {
+      // What one file failed of says more than that some did.
+      throw failure ?? error;
     } finally {
       this.#arrived(-this.#waiting);
     }
