@@ -67,6 +67,19 @@ export { createNotifier } from "./pipeline/notify.ts";
 export type { PutFile, PutOptions, PutProgress, PutSummary } from "./pipeline/put.ts";
 export { type FolderStatus, readStatus, stopRun } from "./pipeline/status.ts";
 export type { VerifyRun } from "./pipeline/verify.ts";
+export {
+  type ArchiveFile,
+  type ArchiveMember,
+  isArchiveName,
+  openArchiveFile,
+} from "./sinks/archive/archive-file.ts";
+export {
+  MemberPaths,
+  type UnpackOptions,
+  type UnpackSummary,
+  unpackArchive,
+  verifyArchive,
+} from "./sinks/archive/unpack.ts";
 export type { AccountKind, Citation } from "./sources/source.ts";
 export { type AscpDescription, OLDEST_VERSION as OLDEST_ASCP } from "./transports/ascp/describe-ascp.ts";
 export type { Installed } from "./transports/ascp/install-ascp.ts";

@@ -59,6 +59,18 @@ export const COMMANDS: readonly Entry[] = [
     load: () => import("./commands/verify.ts"),
   },
   {
+    name: "cat",
+    summary: "print members of an archive file",
+    group: FETCH,
+    load: () => import("./commands/cat.ts"),
+  },
+  {
+    name: "unpack",
+    summary: "write members of an archive file into a folder",
+    group: FETCH,
+    load: () => import("./commands/unpack.ts"),
+  },
+  {
     name: "status",
     summary: "show how far a folder's download is",
     group: FETCH,

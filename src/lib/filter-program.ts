@@ -1,6 +1,5 @@
 /** Bytes through another program's standard input and output, e.g. a compressor. */
 import { type ChildProcessByStdio, spawn } from "node:child_process";
-import { once } from "node:events";
 import type { Readable, Writable } from "node:stream";
 import { type ErrorCode, RunError } from "../errors.ts";
 
@@ -68,10 +67,14 @@ async function feed(
 ): Promise<void> {
   // A program that ends early says why by its status.
   stdin.on("error", () => undefined);
+  let wake = (): void => undefined;
+  stdin.on("drain", () => wake()).on("close", () => wake());
   for await (const chunk of input) {
     if (stdin.destroyed) return;
-    if (!stdin.write(chunk))
-      await Promise.race([once(stdin, "drain"), once(stdin, "close")]).catch(() => undefined);
+    const room = new Promise<void>((resolve) => {
+      wake = resolve;
+    });
+    if (!stdin.write(chunk) && !stdin.destroyed) await room;
   }
   stdin.end();
 }

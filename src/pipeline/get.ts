@@ -51,6 +51,7 @@ import { EventChannel } from "./channel.ts";
 import { finishDrops } from "./drop.ts";
 import { isOnDroppedBranch } from "./drop-selector.ts";
 import type { Announced, RunEvent, RunSummary, Tally } from "./events.ts";
+import { refuseSpace } from "./forecast.ts";
 import { askFreshness } from "./freshness.ts";
 import { derivedAreThere, noteExtras, readCompanions, readHeld, writeDerived } from "./held.ts";
 import { folderLayoutOf, layoutOf } from "./layout.ts";
@@ -874,10 +875,31 @@ class GetRun {
       freeInodes: free.inodes,
       licences: report.citations,
     });
-    if (free.bytes !== null && plan.fetch.bytes > free.bytes) {
-      report.warn("the disk has less free space than there is to fetch");
+    const refusal = await this.#forecast(state, plan, free);
+    if (refusal && receipts === null) report.warn(`${refusal.message}; ${refusal.hint}`);
+    else if (refusal) {
+      await plan.close();
+      throw refusal;
     }
     return plan;
+  }
+
+  /** Why the disk can't hold what is to be fetched, as far as the archive announces it; null when it can. */
+  async #forecast(
+    state: StateFolder | null,
+    { fetch, largestBytes }: Plan,
+    free: { readonly bytes: number | null; readonly inodes: number | null },
+  ): Promise<RunError | null> {
+    const { scratch } = this.#options;
+    const scratchFree =
+      scratch === undefined ? null : await readFreeSpace(await nearestFolder(resolve(scratch)));
+    return refuseSpace({
+      fetch,
+      largestBytes,
+      free,
+      scratch: scratchFree?.bytes ?? null,
+      sink: state?.facts?.sink ?? this.#options.pack ?? "folder",
+    });
   }
 
   async #transfer(work: Work, { state, receipts, handle }: Steps): Promise<void> {

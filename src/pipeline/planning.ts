@@ -87,6 +87,8 @@ export interface Plan {
   readonly dropped: number;
   /** Number of tasks. */
   readonly todo: number;
+  /** Of the largest item to fetch, as announced. */
+  readonly largestBytes: number;
   /** Sorted by item id; can be read once. */
   tasks(): AsyncIterable<Task>;
   close(): Promise<void>;
@@ -133,6 +135,7 @@ export async function buildPlan(options: PlanningOptions): Promise<Plan> {
   const lost = new ExternalSort({ folder });
   let losses = 0;
   let fresh = 0;
+  let largestBytes = 0;
 
   const judged = mapOrdered(joinStates(options.expected(), options.states()), CHECK_JOBS, async (pair) =>
     againstPublished(await judge(pair, options), options.published),
@@ -185,6 +188,7 @@ export async function buildPlan(options: PlanningOptions): Promise<Plan> {
           : null,
     };
     if (!state) fresh += 1;
+    largestBytes = Math.max(largestBytes, item.bytes ?? 0);
     await drafts.push(item.id, JSON.stringify(draft));
     for (const { file, state: what } of missing) {
       if (what !== "missing" || file.packed) continue;
@@ -211,6 +215,7 @@ export async function buildPlan(options: PlanningOptions): Promise<Plan> {
     withdrawn,
     dropped,
     todo,
+    largestBytes,
     tasks: () => readTasks(path, places),
     close: async () => {
       await places?.close();

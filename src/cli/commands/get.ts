@@ -17,7 +17,7 @@ import { withGantry } from "../open-library.ts";
 import { createProgress, PROGRESS_MODES, type ProgressMode } from "../render/progress.ts";
 import { createTale } from "../render/summary.ts";
 import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
-import { counted, shown, sized } from "../render/wording.ts";
+import { counted, shown } from "../render/wording.ts";
 import { createWriter, OutputClosed, say, type Writer } from "../render/writer.ts";
 
 export interface GetFlags extends TableFlags, CacheFlags, AscpFlags {
@@ -370,7 +370,7 @@ const secretsOf = (env: Io["env"]): string[] =>
 async function writePlan(
   io: Io,
   planned: Extract<RunEvent, { type: "planned" }>,
-  flags: TableFlags,
+  flags: GetFlags,
 ): Promise<void> {
   const { wanted, fetch, here, found, unknown, withdrawn, dropped, freeBytes, freeInodes, licences } =
     planned;
@@ -386,14 +386,8 @@ async function writePlan(
   }
   await writeTable(io, { columns: ["what", "items", "files", "bytes"], rows: rows() }, flags);
   const lines: string[] = [];
-  if (freeBytes !== null && freeBytes < fetch.bytes) {
-    lines.push(`The disk is too small: ${sized(fetch.bytes)} to fetch, ${sized(freeBytes)} free.`);
-  }
-  if (freeInodes !== null && freeInodes < fetch.files) {
-    lines.push(
-      `The disk has too few inodes: ${counted(fetch.files, "file")} to fetch, room for ${counted(freeInodes, "more file")}.`,
-    );
-  }
+  if (fetch.files > 2 && flags.pack === undefined)
+    lines.push(`Loose files take ${counted(fetch.files, "inode")}, one archive file (--pack) takes 2.`);
   if (licences.length > 0) lines.push("Using these data would owe:", ...licences.map(owed));
   if (lines.length > 0) say(io, ...lines);
 }

@@ -1,6 +1,7 @@
 import { CACHE_FLAGS, type CacheFlags, cacheOptions } from "../cache.ts";
-import { defineCommand } from "../command.ts";
+import { defineCommand, type Running, UsageError } from "../command.ts";
 import { FILTER_FLAGS, readFilters } from "../filters.ts";
+import type { Row } from "../library.ts";
 import { exitOf, logWarnings, withGantry } from "../open-library.ts";
 import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
 
@@ -23,9 +24,13 @@ export const command = defineCommand<Flags>({
     ["gantry ls tcia:", "the collections"],
     ["gantry ls -l tcia:LCTSC", "the patients of one, with sizes"],
     ["gantry ls -R tcia:LCTSC --modality RTSTRUCT", "every series of a kind"],
+    ["gantry ls lctsc/LCTSC.tar.zst", "the members of an archive file"],
   ],
-  run: ({ words, flags }, running) =>
-    withGantry(
+  async run({ words, flags }, running) {
+    const library = await running.io.library();
+    const [first = ""] = words;
+    if (library.isArchiveName(first)) return listArchive(first, words.slice(1), flags, running);
+    return withGantry(
       running,
       async (gantry) => {
         const { recursive = false, long = false } = flags;
@@ -33,5 +38,32 @@ export const command = defineCommand<Flags>({
         return exitOf(listing, await writeTable(running.io, listing, flags));
       },
       { ...cacheOptions(flags, running), log: logWarnings(running) },
-    ),
+    );
+  },
 });
+
+/** The members of an archive file on the disk. */
+async function listArchive(
+  archive: string,
+  paths: readonly string[],
+  flags: Flags,
+  { io, signal }: Running,
+): Promise<number> {
+  const [other] = Object.keys(flags).filter(
+    (name) => !["format", "fields", "recursive", "long"].includes(name),
+  );
+  if (other !== undefined)
+    throw new UsageError("the members of an archive file are listed without filters", "leave them out");
+  const { MemberPaths, openArchiveFile } = await io.library();
+  const file = await openArchiveFile(archive);
+  const wanted = new MemberPaths(paths);
+  async function* rows(): AsyncIterable<Row> {
+    for await (const { path, bytes, digest } of file.members()) {
+      signal.throwIfAborted();
+      if (wanted.has(path)) yield { path, bytes, digest };
+    }
+    wanted.complain(archive);
+  }
+  await writeTable(io, { columns: ["path", "bytes", "digest"], rows: rows() }, flags);
+  return 0;
+}

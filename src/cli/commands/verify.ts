@@ -1,4 +1,5 @@
 import { defineCommand, isRunError, parseJobs, type Running, shellWord, UsageError } from "../command.ts";
+import type { Io } from "../io.ts";
 import type { Row, RunEvent, VerifySummary } from "../library.ts";
 import { createProgress, PROGRESS_MODES, type ProgressMode } from "../render/progress.ts";
 import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
@@ -37,10 +38,11 @@ export const command = defineCommand<Flags>({
   ],
   examples: [
     ["gantry verify lctsc", "prove a folder that `get` has filled"],
+    ["gantry verify lctsc/LCTSC.tar.zst", "an archive file, by the index beside it"],
     ["gantry verify --sums MD5SUMS", "check a list that anybody made"],
     ["gantry verify lctsc --write-sums lctsc.md5", "a list for `md5sum -c`"],
   ],
-  run({ words, flags }, running) {
+  async run({ words, flags }, running) {
     const [dir] = words;
     if (flags.sums !== undefined) {
       if (flags.writeSums !== undefined)
@@ -50,6 +52,8 @@ export const command = defineCommand<Flags>({
     if (dir === undefined)
       throw new UsageError("there is no folder to verify", "name one, or a list with --sums FILE");
     if (flags.writeSums !== undefined) return writeSums(dir, flags.writeSums, running);
+    if ((await running.io.library()).isArchiveName(dir) && (await (await running.io.system()).isFile(dir)))
+      return verifyArchiveFile(dir, flags, running);
     return verifyFolder(dir, flags, running);
   },
 });
@@ -61,6 +65,48 @@ async function writeSums(dir: string, to: string | true, { io, signal }: Running
   const check = ["gantry verify --sums", shellWord(file), ...(standsAlone ? [] : [shellWord(dir)])].join(" ");
   say(io, `${counted(files, "file")} listed in ${shown(file)}. To check it: ${check}`);
   return 0;
+}
+
+/** An archive file by itself, against its index. */
+async function verifyArchiveFile(archive: string, flags: Flags, { io, signal }: Running): Promise<number> {
+  const { verifyArchive } = await io.library();
+  const startedMs = io.monotonicMs();
+  const counts = { files: 0, bytes: 0, changed: 0 };
+  async function* changed(): AsyncGenerator<Row> {
+    for await (const { path, bytes, error } of verifyArchive(archive, signal)) {
+      counts.files += 1;
+      counts.bytes += bytes;
+      if (error === null) continue;
+      counts.changed += 1;
+      yield { outcome: "changed", path, to: null };
+    }
+  }
+  await writeRows(io, COLUMNS, changed(), flags);
+  say(
+    io,
+    `Checked ${counted(counts.files, "file")} (${sized(counts.bytes)}) in ${lasting(io.monotonicMs() - startedMs)}: ` +
+      (counts.changed === 0
+        ? "every file is byte for byte what was stored."
+        : `${grouped(counts.changed)} changed.`),
+  );
+  return counts.changed === 0 ? 0 : 6;
+}
+
+/** A table, or nothing at all when there is nothing to show to people. */
+async function writeRows(
+  io: Io,
+  columns: readonly string[],
+  rows: AsyncGenerator<Row>,
+  flags: TableFlags,
+): Promise<void> {
+  const first = await rows.next();
+  const plain = flags.format === undefined || flags.format === "table";
+  if (first.done && plain && flags.fields === undefined) return;
+  async function* all(): AsyncIterable<Row> {
+    if (!first.done) yield first.value;
+    yield* rows;
+  }
+  await writeTable(io, { columns, rows: all() }, flags);
 }
 
 async function verifyFolder(dir: string, flags: Flags, running: Running): Promise<number> {
@@ -121,15 +167,7 @@ async function writeFindings(
       yield { outcome: event.outcome, path: event.path, to: event.to ?? null };
     }
   }
-  const rows = findings();
-  const first = await rows.next();
-  const plain = flags.format === undefined || flags.format === "table";
-  if (first.done && plain && flags.fields === undefined) return;
-  async function* all(): AsyncIterable<Row> {
-    if (!first.done) yield first.value;
-    yield* rows;
-  }
-  await writeTable(io, { columns: COLUMNS, rows: all() }, flags);
+  await writeRows(io, COLUMNS, findings(), flags);
 }
 
 function summaryLines(summary: VerifySummary, dir: string): string[] {

@@ -14,6 +14,8 @@ export class OutputFailed extends Error {
 export interface Writer {
   /** Resolves when more may come; small texts are gathered. Throws `OutputClosed`, `OutputFailed`. */
   write(text: string): Promise<void>;
+  /** The same for bytes, which are handed over at once. */
+  writeBytes(bytes: Uint8Array): Promise<void>;
   /** Resolves when everything was handed over. */
   flush(): Promise<void>;
 }
@@ -41,9 +43,11 @@ export function createWriter(output: Output): Writer {
   const hand = async (): Promise<void> => {
     const text = gathered;
     gathered = "";
-    if (text === "") return;
+    if (text !== "") await put(text);
+  };
+  const put = async (data: string | Uint8Array): Promise<void> => {
     await new Promise<void>((resolve, reject) => {
-      output.write(text, (error) => {
+      output.write(data, (error) => {
         const problem = error ?? state.error;
         if (problem === null || problem === undefined) return resolve();
         const code = (problem as NodeJS.ErrnoException).code;
@@ -54,6 +58,10 @@ export function createWriter(output: Output): Writer {
     });
   };
   return {
+    async writeBytes(bytes) {
+      await hand();
+      await put(bytes);
+    },
     async write(text) {
       gathered += text;
       if (gathered.length >= GATHERED_CHARACTERS) await hand();

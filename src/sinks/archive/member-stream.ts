@@ -37,10 +37,10 @@ export async function* readMember(
 ): AsyncGenerator<Uint8Array> {
   const reader = new ByteReader(codec.unpack(readRanges(archive, [range])));
   try {
-    await skip(reader, at, archive);
+    await skipBytes(reader, at, archive);
     if (!(await isHeader(reader, member)))
       throw new RunError("proof-format", `${archive}: ${member.path} is not where it is said to be`);
-    yield* take(reader, member.bytes, archive);
+    yield* takeBytes(reader, member.bytes, archive);
   } finally {
     await reader.close();
   }
@@ -64,8 +64,8 @@ export async function proveMembers(
       signal?.throwIfAborted();
       const header = await isHeader(reader, member);
       const hasher = createHasher(digestAlgorithm(member.digest));
-      for await (const chunk of take(reader, member.bytes, archive)) hasher.update(chunk);
-      await skip(reader, tarPadding(member.bytes), archive);
+      for await (const chunk of takeBytes(reader, member.bytes, archive)) hasher.update(chunk);
+      await skipBytes(reader, tarPadding(member.bytes), archive);
       right.push(header && hasher.digest() === member.digest);
     }
     return right;
@@ -74,12 +74,21 @@ export async function proveMembers(
   }
 }
 
-async function isHeader(reader: ByteReader, { path, bytes }: StoredMember): Promise<boolean> {
+/** Whether the header of a member comes next; it is consumed. */
+export async function isHeader(
+  reader: ByteReader,
+  { path, bytes }: Pick<StoredMember, "path" | "bytes">,
+): Promise<boolean> {
   const wanted = tarHeader(path, bytes);
   return (await reader.fill(wanted.length)) && wanted.equals(reader.take(wanted.length));
 }
 
-async function* take(reader: ByteReader, bytes: number, archive: string): AsyncGenerator<Uint8Array> {
+/** The next so many bytes. */
+export async function* takeBytes(
+  reader: ByteReader,
+  bytes: number,
+  archive: string,
+): AsyncGenerator<Uint8Array> {
   for (let left = bytes; left > 0; ) {
     if (reader.available === 0 && !(await reader.fill(1))) throw cut(archive);
     const part = reader.take(left);
@@ -88,8 +97,8 @@ async function* take(reader: ByteReader, bytes: number, archive: string): AsyncG
   }
 }
 
-async function skip(reader: ByteReader, bytes: number, archive: string): Promise<void> {
-  for await (const _ of take(reader, bytes, archive));
+export async function skipBytes(reader: ByteReader, bytes: number, archive: string): Promise<void> {
+  for await (const _ of takeBytes(reader, bytes, archive));
 }
 
 const cut = (archive: string): RunError =>

@@ -1,0 +1,140 @@
+/** Members of an archive file as files in a folder. */
+import { lstat } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { RunError } from "../../errors.ts";
+import { createHasher, hashFile } from "../../lib/digest.ts";
+import { ensureFolder, writeFileDurably } from "../../lib/durable-file.ts";
+import { safePath } from "../../model/safe-path.ts";
+import { type ArchiveMember, openArchiveFile } from "./archive-file.ts";
+
+export interface UnpackOptions {
+  /** The folder to fill; it is made. */
+  readonly to: string;
+  /** Members, or folders of the archive with all that is below; none: everything. */
+  readonly paths: readonly string[];
+  readonly signal?: AbortSignal;
+  /** Told of each file as it is there. */
+  readonly onFile?: (file: ArchiveMember) => void;
+}
+
+export interface UnpackSummary {
+  readonly files: number;
+  readonly bytes: number;
+  /** Of them, files that were there already with the same bytes. */
+  readonly here: number;
+  /** Files whose bytes an index vouches for. */
+  readonly proved: number;
+}
+
+/**
+ * Each file appears once it is whole. One that is there with the same bytes stays; one with others is not touched and
+ * ends it. Throws `usage`, `unknown-name` for a path that names nothing, `proof-…`, `disk-…`.
+ */
+export async function unpackArchive(archive: string, options: UnpackOptions): Promise<UnpackSummary> {
+  const { to, signal, onFile } = options;
+  const file = await openArchiveFile(archive);
+  const wanted = new MemberPaths(options.paths);
+  let [files, bytes, here, proved] = [0, 0, 0, 0];
+  for await (const member of file.read((path) => wanted.has(path))) {
+    signal?.throwIfAborted();
+    // An archive may be anybody's: no name leaves the folder, and none is Gantry's own.
+    const path = safePath(member.path.split("/").filter((segment) => segment !== "" && segment !== "."));
+    const target = join(resolve(to), path);
+    await refuseLinks(resolve(to), path);
+    if (await isThere(target, member)) here += 1;
+    else {
+      await ensureFolder(dirname(target));
+      await writeFileDurably(target, member.body);
+    }
+    files += 1;
+    bytes += member.bytes;
+    if (member.digest !== null) proved += 1;
+    onFile?.(member);
+  }
+  wanted.complain(archive);
+  return { files, bytes, here, proved };
+}
+
+/** The paths that somebody asked for, and which of them named something. */
+export class MemberPaths {
+  readonly #paths: readonly string[];
+  readonly #found = new Set<string>();
+
+  constructor(paths: readonly string[]) {
+    this.#paths = paths.map((path) => path.replace(/^(\.\/)+|\/+$/gu, ""));
+  }
+
+  has(path: string): boolean {
+    if (this.#paths.length === 0) return true;
+    const hit = this.#paths.find((each) => each === path || each === "" || path.startsWith(`${each}/`));
+    if (hit !== undefined) this.#found.add(hit);
+    return hit !== undefined;
+  }
+
+  /** Throws `unknown-name` when one named nothing. */
+  complain(archive: string): void {
+    const lost = this.#paths.find((path) => !this.#found.has(path));
+    if (lost === undefined) return;
+    throw new RunError("unknown-name", `${archive} holds nothing at ${JSON.stringify(lost)}`, {
+      hint: `see what it holds with: gantry ls ${archive}`,
+    });
+  }
+}
+
+async function isThere(
+  target: string,
+  { bytes, body }: ArchiveMember & { readonly body: AsyncIterable<Uint8Array> },
+): Promise<boolean> {
+  const facts = await lstat(target).catch(() => null);
+  if (facts === null) return false;
+  const same = async (): Promise<boolean> => {
+    if (!facts.isFile() || facts.size !== bytes) return false;
+    const hasher = createHasher("sha256");
+    for await (const chunk of body) hasher.update(chunk);
+    return (await hashFile(target, "sha256")) === hasher.digest();
+  };
+  if (await same()) return true;
+  throw new RunError("disk-error", `${target} is there already with other content`, {
+    hint: "unpack into another folder, or move it away",
+  });
+}
+
+/** Links are never followed out of the folder. */
+async function refuseLinks(dir: string, path: string): Promise<void> {
+  let at = dir;
+  for (const segment of path.split("/").slice(0, -1)) {
+    at = join(at, segment);
+    const facts = await lstat(at).catch(() => null);
+    if (facts === null) return;
+    if (!facts.isDirectory())
+      throw new RunError("disk-permission", `${at} is no folder; nothing is written through it`);
+  }
+}
+
+/** What is wrong with the members of an archive that has an index: paths and why. Throws `usage` when it has none. */
+export async function* verifyArchive(
+  archive: string,
+  signal?: AbortSignal,
+): AsyncGenerator<ArchiveMember & { readonly error: RunError | null }> {
+  const file = await openArchiveFile(archive);
+  for await (const { body, ...member } of file.read(() => true)) {
+    signal?.throwIfAborted();
+    if (member.digest === null) {
+      throw new RunError(
+        "usage",
+        `${archive} has no index beside it, so there is nothing to verify it against`,
+        {
+          hint: `its form alone is checked by: gantry ls ${archive}`,
+        },
+      );
+    }
+    let error: RunError | null = null;
+    try {
+      for await (const _ of body);
+    } catch (caught) {
+      if (!(caught instanceof RunError) || caught.code !== "proof-digest") throw caught;
+      error = caught;
+    }
+    yield { ...member, error };
+  }
+}
