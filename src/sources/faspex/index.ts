@@ -106,7 +106,17 @@ class FaspexSource implements Source {
     return null;
   }
 
-  async *list({ path }: Query, options: ListOptions, context: SourceContext): AsyncIterable<Item> {
+  list({ path }: Query, options: ListOptions, context: SourceContext): AsyncIterable<Item> {
+    return this.#items(path, path, options, context);
+  }
+
+  /** `selected`: what was asked for by name, which `--layout flat` places by. */
+  async *#items(
+    path: readonly string[],
+    selected: readonly string[],
+    options: ListOptions,
+    context: SourceContext,
+  ): AsyncGenerator<Item> {
     const facts = await this.#api.askFacts(context);
     // What is needed to have the bytes is said before anything begins.
     if (options.complete) await this.#ascpRoad(context);
@@ -124,11 +134,11 @@ class FaspexSource implements Source {
     for await (const entry of this.#tree.files(start, { enter, loop }, context)) {
       found.add(entry.path.join("/"));
       const digest = await this.#sums.digestOf(entry.path);
-      yield fileItem({ archive: this.archive, facts, entry, digest, selected: path, decrypted });
+      yield fileItem({ archive: this.archive, facts, entry, digest, selected, decrypted });
     }
     for await (const { path: named, digest } of this.#sums.missing(path, (name) => found.has(name))) {
       const entry: PackageEntry = { path: named, type: "file", bytes: null, mtime: null, isLink: false };
-      yield fileItem({ archive: this.archive, facts, entry, digest, selected: path, missing: true });
+      yield fileItem({ archive: this.archive, facts, entry, digest, selected, missing: true });
     }
   }
 
@@ -159,8 +169,7 @@ class FaspexSource implements Source {
         yield this.#unknown(path);
         continue;
       }
-      const filters = { words: {}, dates: {}, include: [], exclude: [], limit: null, limitPatients: null };
-      yield* this.list({ path, filters }, { complete: true }, context);
+      yield* this.#items(path, [], { complete: true }, context);
     }
   }
 

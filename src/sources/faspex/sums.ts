@@ -28,7 +28,7 @@ export const isSumsName = (name: string): boolean =>
 
 export class PackageSums {
   readonly #read: ReadFile;
-  readonly #lists = new Map<string, Promise<List | null>>();
+  readonly #lists = new Map<string, { readonly version: string; readonly list: Promise<List | null> }>();
 
   constructor(read: ReadFile) {
     this.#read = read;
@@ -38,14 +38,16 @@ export class PackageSums {
   async enter(folder: Folder, context: SourceContext): Promise<void> {
     for (const entry of folder) {
       if (entry.type === "folder" || !isSumsName(entry.path.at(-1) ?? "")) continue;
+      // A list that changed is read again, and takes the place of the older one.
       const key = entry.path.join("/");
-      let list = this.#lists.get(key);
-      if (!list) {
-        list = this.#load(entry, context);
-        this.#lists.set(key, list);
-        list.catch(() => this.#lists.delete(key));
+      const version = `${entry.bytes} ${entry.mtime}`;
+      let loading = this.#lists.get(key);
+      if (loading?.version !== version) {
+        loading = { version, list: this.#load(entry, context) };
+        this.#lists.set(key, loading);
+        loading.list.catch(() => this.#lists.delete(key));
       }
-      await list;
+      await loading.list;
     }
   }
 
@@ -53,7 +55,7 @@ export class PackageSums {
   async digestOf(path: readonly string[]): Promise<Digest | null> {
     let best: { depth: number; digest: Digest } | null = null;
     for (const loading of this.#lists.values()) {
-      const list = await loading;
+      const list = await loading.list;
       if (!list || !isBelow(path, list.folder)) continue;
       const digest = list.digests.get(path.slice(list.folder.length).join("/"));
       const depth = list.folder.length;
@@ -68,7 +70,7 @@ export class PackageSums {
     has: (path: string) => boolean,
   ): AsyncGenerator<{ readonly path: readonly string[]; readonly digest: Digest }> {
     for (const loading of this.#lists.values()) {
-      const list = await loading;
+      const list = await loading.list;
       if (!list) continue;
       for (const readings of list.names) {
         if (readings.some((name) => has([...list.folder, name].join("/")))) continue;

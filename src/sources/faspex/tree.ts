@@ -16,8 +16,8 @@ export type Folder = readonly PackageEntry[];
 
 export class PackageTree {
   readonly #api: FaspexApi;
-  readonly #folders = new Map<string, Folder>();
-  #kept = 0;
+  /** By the run that asks, which its signal stands for: a later one is to see what has changed. */
+  readonly #caches = new WeakMap<AbortSignal, { kept: number; readonly folders: Map<string, Folder> }>();
 
   constructor(api: FaspexApi) {
     this.#api = api;
@@ -25,18 +25,20 @@ export class PackageTree {
 
   /** What is in a folder, each name once. */
   async folder(path: readonly string[], context: SourceContext): Promise<Folder> {
+    const cache = this.#caches.get(context.signal) ?? { kept: 0, folders: new Map<string, Folder>() };
+    this.#caches.set(context.signal, cache);
     const key = path.join("/");
-    const known = this.#folders.get(key);
+    const known = cache.folders.get(key);
     if (known) return known;
     const found = new Map<string, PackageEntry>();
     for await (const entry of this.#api.browse(path, context)) found.set(entry.path.at(-1) ?? "", entry);
     const folder = [...found.values()];
-    this.#folders.set(key, folder);
-    this.#kept += folder.length;
-    for (const [old, { length }] of this.#folders) {
-      if (this.#kept <= KEPT_ENTRIES || old === key) break;
-      this.#folders.delete(old);
-      this.#kept -= length;
+    cache.folders.set(key, folder);
+    cache.kept += folder.length;
+    for (const [old, { length }] of cache.folders) {
+      if (cache.kept <= KEPT_ENTRIES || old === key) break;
+      cache.folders.delete(old);
+      cache.kept -= length;
     }
     return folder;
   }
