@@ -1,6 +1,6 @@
 /** A job array without Slurm: the script alone, tasks as processes that share a folder, and what they do when some die. */
 import { spawn } from "node:child_process";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import {
@@ -74,6 +74,37 @@ describe("a job array without Slurm", { timeout: 90_000 }, () => {
     const again = await bash(["x.sh", "here"], home);
     expect(again.code, again.stderr).toBe(0);
     expect(images()).toBe(items);
+  });
+
+  it("packs, and brings an account to its tasks in no script, log or record", async () => {
+    const home = await temporaryDir();
+    const env = { GANTRY_TCIA_USER: "demo", GANTRY_TCIA_PASSWORD: "demo" };
+    const words = ["slurm", "submit", "tcia:Phantom-CT", "-o", "out", "--tasks", "2", "--pack", "tar.zst"];
+    const { code, stdout, stderr } = await stage.run([...words, "--dry-run"], { cwd: home, env });
+    expect(code, stderr).toBe(0);
+    expect(stdout).not.toContain("demo");
+    const planned = await stage.run(
+      ["slurm", "plan", "tcia:Phantom-CT", "-o", "out", "--tasks", "2", "--pack", "tar.zst"],
+      { cwd: home, env },
+    );
+    expect(planned.code, planned.stderr).toBe(0);
+    const array = planned.stdout.split(" ")[0] as string;
+    const dir = join(home, "out");
+    const secrets = join(dir, ".gantry/private", `${array}.json`);
+    expect(statSync(secrets).mode & 0o777).toBe(0o600);
+    stage.control.clearRequests();
+    for (const task of ["0", "1"]) {
+      const ended = await stage.run(["slurm", "task", dir, "--array", array, "--task", task]);
+      expect(ended.code, ended.stderr).toBe(0);
+    }
+    // The account came to the task although its environment has none.
+    expect(stage.requests("token").length).toBeGreaterThan(0);
+    const end = await stage.run(["slurm", "finish", dir, "--array", array]);
+    expect(end.code, end.stderr).toBe(0);
+    expect(existsSync(secrets)).toBe(false);
+    const verified = await stage.run(["verify", dir]);
+    expect(verified.code, verified.stderr).toBe(0);
+    expect(readdirSync(dir).filter((name) => name.endsWith(".tar.zst")).length).toBeGreaterThan(0);
   });
 
   it("goes on where a killed and a stopped task left it, and fetches nothing twice that was stored", async () => {
