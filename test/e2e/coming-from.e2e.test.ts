@@ -21,6 +21,7 @@ function linesOf(text: string): string[] {
 /** Lines that a test types otherwise: what they would ask for stands on standard input. */
 const TYPED: Readonly<Record<string, string>> = {
   "gantry login tcia": "printf demo | gantry login tcia --user demo --password-stdin",
+  "gantry login preventad": "printf demo | gantry login preventad --user demo --password-stdin",
   "gantry login old": "printf demo | gantry login old --api-key-stdin --no-check",
   "gantry login tcia --user USER --password-file FILE":
     "printf demo > FILE; chmod 600 FILE; gantry login tcia --user demo --password-file FILE",
