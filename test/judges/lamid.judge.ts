@@ -4,11 +4,13 @@
  */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { rm, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { buildPhantomStudies } from "../../src/sandbox/data/phantom-study.ts";
 import { filesOf } from "../../src/sandbox/data/studies.ts";
 import { listFiles, startStage, temporaryDir } from "../support/gantry.ts";
+import { lorisAccount } from "../support/loris.ts";
 import { startArchiveFront } from "./archive-front.ts";
 import { lack, program, pythonWith, runClient } from "./clients.ts";
 
@@ -49,5 +51,18 @@ describe.skipIf(script === null || python === null)(`LAMID_PREVENT-AD${missing}`
     expect((await run()).code).toBe(0);
     const files = stage.control.requests().filter(({ path }) => !/\/(login|bids\/)$/.test(path));
     expect(new Set(files.map(({ status }) => status))).toEqual(new Set([304]));
+
+    // What it left is taken over, and what is then missing or cut is all that is fetched.
+    const [cut = "", lost = ""] = got.filter((path) => path.endsWith(".nii.gz"));
+    await truncate(join(folder, cut), 300);
+    await rm(join(folder, lost));
+    stage.control.clearRequests();
+    const environment = { ...stage.environment, ...lorisAccount };
+    const { summary } = await stage.get(["preventad:"], { dir: folder }, { environment });
+    expect(summary).toMatchObject({ exit: 0, failed: 0 });
+    const images = stage.control.requests().filter(({ path }) => path.endsWith(".nii.gz"));
+    expect(images.filter(({ status }) => status === 200).length).toBe(2);
+    for (const path of got)
+      expect([path, md5(readFileSync(join(folder, path)))]).toEqual([path, wanted.get(path)]);
   });
 });
