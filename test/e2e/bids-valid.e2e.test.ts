@@ -130,7 +130,7 @@ const KINDS: readonly (readonly [string, Parameters<typeof filters>[0]])[] = [
 describe.skipIf(!judge || testData === null)(
   "bids-validator finds no error (needs bids-validator 1.15.0 of the registry and real data)",
   async () => {
-    const stage = await startStage({ dataDir: join(testData ?? "", "bids") });
+    const stage = await startStage(testData === null ? {} : { dataDir: join(testData, "bids") });
     // Bvecs of 300004 are turned over, and events of 300002 name stimuli that were never published.
     const OWN = [
       "BVEC_NUMBER_ROWS /sub-300004/ses-V01/dwi/sub-300004_ses-V01_dwi.bvec",
