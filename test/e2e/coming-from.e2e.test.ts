@@ -1,6 +1,6 @@
 /**
  * Every line of the pages for people who come from other programs runs as it stands. `calls.md` has a suite of its own,
- * which also compares answers; so has the page for the Aspera notebook, whose archive is a package.
+ * which also compares answers; so have the pages of Aspera, whose archives are packages and sites.
  */
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -26,7 +26,7 @@ const TYPED: Readonly<Record<string, string>> = {
   "gantry login tcia --user USER --password-file FILE":
     "printf demo > FILE; chmod 600 FILE; gantry login tcia --user demo --password-file FILE",
 };
-const OTHER_SUITES = ["calls.md", "tcia-aspera-notebook.md"];
+const OTHER_SUITES = ["calls.md", "tcia-aspera-notebook.md", "ascp-recipe.md"];
 
 const pages = readdirSync(folder).filter((name) => name.endsWith(".md") && !OTHER_SUITES.includes(name));
 
