@@ -140,6 +140,7 @@ export class AscpRoad {
       received: { file: join(folder, sources.find((each) => each.key === key)?.file ?? key), bytes, from },
     });
     let waiting = 0;
+    let handedOver = 0;
     const arrived = (bytes: number): void => {
       waiting += bytes;
       options.onArrived?.(bytes);
@@ -149,15 +150,18 @@ export class AscpRoad {
         { spec, folder, patience: options.attempt + 1 },
         context,
       )) {
-        if (event.type === "progress") arrived(event.bytes - Math.max(0, waiting));
+        if (event.type === "progress") arrived(event.bytes - handedOver - waiting);
         if (event.type !== "file" && event.type !== "file-failed") continue;
         const name = nameBelow(event.path, folder);
         const key = byFile.get(name) ?? byFile.get(name.replace(/\.aspera-env$/u, ""));
         if (key === undefined || settled.has(key)) continue;
         settled.add(key);
         if (event.type === "file-failed") yield { key, error: event.error };
-        else if (await isFile(received(key, null).received.file)) yield received(key, event.bytes);
-        else yield { key, error: await notThere(received(key, null).received.file) };
+        else if (await isFile(received(key, null).received.file)) {
+          handedOver += event.bytes ?? 0;
+          arrived(-(event.bytes ?? 0));
+          yield received(key, event.bytes);
+        } else yield { key, error: await notThere(received(key, null).received.file) };
       }
     } finally {
       arrived(-waiting);
