@@ -7,7 +7,10 @@ export const command = defineCommand<Record<string, never>>({
     "Prints members of an archive file (.tar, .tar.zst, .tar.xz, .tar.gz). With an index beside it only what is asked for is read, and proved.",
   flags: [],
   examples: [
-    ["gantry cat lctsc/LCTSC.tar.zst LCTSC/LCTSC-Test-S1-101/CT/1-001.dcm > 1-001.dcm", "one image"],
+    [
+      "gantry cat packed/LCTSC.tar.zst LCTSC/LCTSC-Test-S1-101 | md5sum",
+      "all of a patient, one after the other",
+    ],
   ],
   async run({ words }, { io, signal }) {
     const { MemberPaths, openArchiveFile } = await io.library();

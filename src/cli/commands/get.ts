@@ -134,6 +134,7 @@ export const command = defineCommand<GetFlags>({
     ["gantry get tcia:LCTSC -o lctsc", "a whole collection"],
     ["gantry get cart.tcia -o data --dry-run", "what a manifest from the website would take"],
     ["gantry get tcia:LIDC-IDRI --modality CT --limit-patients 5 -o lidc", "a small part, to try"],
+    ["gantry get tcia:LCTSC -o packed --pack tar.zst", "into one archive file"],
     ["gantry get -o lctsc", "go on where it stopped, or look for news"],
     ["gantry get tcia:NSCLC-Radiomics -o nsclc --detach --notify 'mail -s gantry me'", "overnight"],
   ],

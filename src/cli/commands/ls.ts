@@ -24,7 +24,7 @@ export const command = defineCommand<Flags>({
     ["gantry ls tcia:", "the collections"],
     ["gantry ls -l tcia:LCTSC", "the patients of one, with sizes"],
     ["gantry ls -R tcia:LCTSC --modality RTSTRUCT", "every series of a kind"],
-    ["gantry ls lctsc/LCTSC.tar.zst", "the members of an archive file"],
+    ["gantry ls packed/LCTSC.tar.zst", "the members of an archive file"],
   ],
   async run({ words, flags }, running) {
     const library = await running.io.library();

@@ -12,8 +12,8 @@ export const command = defineCommand<Flags>({
     "Writes members of an archive file into a folder: all of them, or those at and below the paths. With an index beside it only these are read, and proved.",
   flags: [{ flags: "-o, --output <dir>", help: "the folder to fill" }],
   examples: [
-    ["gantry unpack lctsc/LCTSC.tar.zst -o loose", "everything"],
-    ["gantry unpack lctsc/LCTSC.tar.zst LCTSC/LCTSC-Test-S1-101 -o one", "one patient"],
+    ["gantry unpack packed/LCTSC.tar.zst -o loose", "everything"],
+    ["gantry unpack packed/LCTSC.tar.zst LCTSC/LCTSC-Test-S1-101 -o one", "one patient"],
   ],
   async run({ words, flags }, { io, signal }) {
     const { unpackArchive } = await io.library();

@@ -38,7 +38,7 @@ export const command = defineCommand<Flags>({
   ],
   examples: [
     ["gantry verify lctsc", "prove a folder that `get` has filled"],
-    ["gantry verify lctsc/LCTSC.tar.zst", "an archive file, by the index beside it"],
+    ["gantry verify packed/LCTSC.tar.zst", "an archive file, by the index beside it"],
     ["gantry verify --sums MD5SUMS", "check a list that anybody made"],
     ["gantry verify lctsc --write-sums lctsc.md5", "a list for `md5sum -c`"],
   ],
