@@ -11,25 +11,23 @@ import type { Context } from "../lib/context.ts";
 import { toDiskError } from "../lib/durable-file.ts";
 import { RetryLoop, type RetryPolicy } from "../lib/retry.ts";
 import type { Item } from "../model/item.ts";
-import { type Filters, filterNames } from "../model/query.ts";
-import type { ItemState } from "../model/receipt.ts";
+import type { Filters } from "../model/query.ts";
 import { safeSegment } from "../model/safe-path.ts";
-import { describeRequest, requestKey } from "../model/selection.ts";
+import { describeRequest } from "../model/selection.ts";
 import type { Archives } from "../selections/found.ts";
 import type { OpenStore, Store } from "../sinks/sink.ts";
 import type { Extra, ForeignFiles, Layout, Source, SourceContext } from "../sources/source.ts";
 import { type ArrayRecord, closeArray, openArray, writeArray, writeArrayReport } from "../state/arrays.ts";
-import { type Asking, readAskedAddresses, readAsking, removeAsking, writeAsking } from "../state/asking.ts";
-import { hasDrops, hasPendingDrops, readDropRules } from "../state/dropped.ts";
+import { readAsking } from "../state/asking.ts";
+import { hasPendingDrops, readDropRules } from "../state/dropped.ts";
 import { readSlices } from "../state/lease-folder.ts";
-import { keepLink, loadLinks } from "../state/private-links.ts";
+import { loadLinks } from "../state/private-links.ts";
 import { ReceiptWriter, readItemStates } from "../state/receipts.ts";
 import { beginRun, livesHere, newRunId, type RunHandle, readLiveRuns, readRuns } from "../state/runs.ts";
 import {
   currentSelections,
   proveSelections,
   readExpected,
-  readItems,
   readSelections,
   type SelectionFile,
   saveSelection,
@@ -46,17 +44,18 @@ import {
 } from "../state/state-folder.ts";
 import { openUnfinished, type Unfinished } from "../state/unfinished.ts";
 import { Share, stopPredecessors } from "./array.ts";
-import { type Ask, type AskContext, askAgain, readAsk, repeatAsk } from "./asks.ts";
+import type { Ask, AskContext } from "./asks.ts";
 import { EventChannel } from "./channel.ts";
 import { finishDrops } from "./drop.ts";
 import { isOnDroppedBranch } from "./drop-selector.ts";
 import type { Announced, RunEvent, RunSummary, Tally } from "./events.ts";
+import { type Asked, FolderAsks } from "./folder-asks.ts";
 import { refuseSpace } from "./forecast.ts";
 import { askFreshness } from "./freshness.ts";
 import { derivedAreThere, noteExtras, readCompanions, readHeld, writeDerived } from "./held.ts";
 import { folderLayoutOf, layoutOf } from "./layout.ts";
 import type { Task } from "./plan.ts";
-import { buildPlan, joinStates, type Plan } from "./planning.ts";
+import { buildPlan, type Plan } from "./planning.ts";
 import { moveToQuarantine, pruneFolders } from "./prune.ts";
 import { selectReferences } from "./references.ts";
 import { RunReport } from "./report.ts";
@@ -140,11 +139,6 @@ export function get(words: readonly string[], options: GetOptions, environment: 
 /** Number of the run that ends an array, among those of its tasks. */
 const FINISHING = -1;
 
-interface Asked {
-  readonly ask: Ask;
-  readonly replaceAll: boolean;
-}
-
 class GetRun {
   readonly #words: readonly string[];
   readonly #options: GetOptions;
@@ -154,6 +148,7 @@ class GetRun {
   readonly #context: Context;
   readonly #retry: RetryLoop;
   readonly #report: RunReport;
+  readonly #folderAsks: FolderAsks;
   /** For what sorting spills: the system's place until the folder's own is open. */
   readonly #temporary = temporaryFolder(() => this.#unfinished?.partial ?? tmpdir());
   #unfinished: Unfinished | null = null;
@@ -179,6 +174,25 @@ class GetRun {
     this.#context = { ...context, signal: AbortSignal.any([context.signal, this.#stopping.signal]) };
     this.#retry = new RetryLoop(environment.retry, this.#context);
     this.#report = new RunReport(newRunId(context.clock), this.#dir, context.clock, channel);
+    const { filters, replace = false, skipBad = false, array } = options;
+    const { source, links, archives, fetchSelection, stdin } = environment;
+    this.#folderAsks = new FolderAsks({
+      dir: this.#dir,
+      run: this.#report.run,
+      ...{ words, filters, replace, skipBad },
+      known: array?.part === "plan" && array.known === true,
+      context: {
+        ...{ source, links, archives, fetchSelection, stdin },
+        context: this.#sourceContext(),
+        select: {
+          complete: true,
+          folder: this.#temporary.folder,
+          onFound: (items) => void this.#report.emit({ type: "listing", items }),
+        },
+        warn: (sentence) => this.#report.warn(sentence),
+      },
+      states: (state) => this.#states(state),
+    });
     environment.onReceived((bytes) => {
       this.#report.meter.receivedBytes += bytes;
     });
@@ -209,13 +223,17 @@ class GetRun {
   /** The plan of a dry run, told and thrown away. Nothing is written in the target folder. */
   async #dryRun(): Promise<void> {
     const state = await this.#openKnown();
-    const typed = await this.#readTyped();
+    const typed = await this.#folderAsks.readTyped();
     const layout = await this.#layoutName(typed, state);
     const { asks, settled } = await this.#asks(typed, state);
     const selections: SelectionFile[] = [...settled];
     for (const [index, { ask }] of asks.entries()) {
       const path = join(await this.#temporary.folder(), `selection-${index}.jsonl`);
-      const header = await saveSelection(path, ask.request, this.#items(ask, typed !== null, state));
+      const header = await saveSelection(
+        path,
+        ask.request,
+        this.#folderAsks.items(ask, typed !== null, state),
+      );
       selections.push({ digest: "", path, header });
     }
     if (state && (await hasPendingDrops(state)))
@@ -235,7 +253,7 @@ class GetRun {
   async #download(): Promise<void> {
     const existing = await this.#openKnown();
     // Names are resolved before the folder is touched: a misspelt word leaves nothing behind.
-    const typed = await this.#readTyped();
+    const typed = await this.#folderAsks.readTyped();
     const layout = await this.#layoutName(typed, existing);
     const state = await beginStateFolder(this.#dir, this.#wantedFacts(), {
       layout,
@@ -276,10 +294,10 @@ class GetRun {
     const before = currentSelections(await readSelections(state));
     const { asks, settled } = await this.#asks(typed, state);
     handle.update({ requests: asks.map(({ ask }) => describeRequest(ask.request)) });
-    if (typed) await this.#rememberAsking(state, typed);
+    if (typed) await this.#folderAsks.remember(state, typed);
     const selections: SelectionFile[] = [...settled];
     for (const { ask, replaceAll } of asks)
-      selections.push(await this.#select(state, ask, { replaceAll, typed: typed !== null }));
+      selections.push(await this.#folderAsks.select(state, ask, { replaceAll, typed: typed !== null }));
     if (!asks.some(({ replaceAll }) => replaceAll)) {
       const now = currentSelections(await readSelections(state));
       const gone = before.filter((old) => !now.some((each) => each.digest === old.digest));
@@ -550,38 +568,6 @@ class GetRun {
     });
   }
 
-  /** Kept until the selection is there, so that a run that ends while it lists is not forgotten. */
-  async #rememberAsking(state: StateFolder, { request, addresses }: Ask): Promise<void> {
-    const replaceAll = this.#options.replace ?? false;
-    const link = request.kind === "paths" ? this.#environment.links.get(request.archive) : undefined;
-    if (link !== undefined && request.kind === "paths") await keepLink(state, request.archive, link);
-    await writeAsking(state, this.#report.run, { request, replaceAll, addresses: addresses?.() ?? null });
-  }
-
-  /** Lists what is asked for and writes its selection; then nothing of it is only asked for any more. */
-  async #select(
-    state: StateFolder,
-    ask: Ask,
-    { replaceAll, typed }: { readonly replaceAll: boolean; readonly typed: boolean },
-  ): Promise<SelectionFile> {
-    const key = requestKey(ask.request);
-    const forget = async (which: (asking: Asking) => boolean): Promise<void> => {
-      for (const asking of await readAsking(state)) if (which(asking)) await removeAsking(asking);
-    };
-    const isSame = ({ request }: Asking): boolean => requestKey(request) === key;
-    try {
-      const selection = await writeSelection(state, ask.request, this.#items(ask, typed, state), {
-        replaceAll,
-      });
-      await forget((asking) => replaceAll || isSame(asking));
-      return selection;
-    } catch (error) {
-      // It can't be had as it was asked for, and who typed it is told: there is nothing to go on with.
-      if (typed && error instanceof RunError && error.exit === 2) await forget(isSame);
-      throw error;
-    }
-  }
-
   async #finishDrops(state: StateFolder, { resumable }: Unfinished): Promise<void> {
     const { source, store } = this.#environment;
     const { run } = this.#report;
@@ -592,44 +578,6 @@ class GetRun {
       if (this.#context.signal.aborted || !(error instanceof RunError)) throw error;
       this.#report.warn(`what was dropped is not all deleted: ${error.message}; ${error.hint}`);
     }
-  }
-
-  /** The items of an ask. Of a typed one `no-match` when every one of them was dropped from the folder. */
-  async *#items(ask: Ask, typed: boolean, state: StateFolder | null): AsyncGenerator<Item> {
-    if (!typed || !state || !(await hasDrops(state))) {
-      yield* ask.items();
-      return;
-    }
-    const isDropped = await this.#dropJudge(state);
-    let items = 0;
-    let dropped = 0;
-    for await (const { item, state: found } of joinStates(ask.items(), this.#states(state)())) {
-      items += 1;
-      if (await isDropped(item, found)) dropped += 1;
-      yield item;
-    }
-    if (items > 0 && dropped === items) {
-      throw new RunError("no-match", `all that was asked for was dropped from ${this.#dir}`, {
-        hint: "what was dropped is never fetched into its folder again; name another folder",
-      });
-    }
-  }
-
-  async #dropJudge(state: StateFolder): Promise<(item: Item, found: ItemState | null) => Promise<boolean>> {
-    const rules = await readDropRules(state);
-    return async (item, found) => {
-      if (found?.current.type === "removed") return true;
-      const { capabilities } = await this.#environment.source(item.archive);
-      return isOnDroppedBranch(item, capabilities, rules);
-    };
-  }
-
-  /** Whether everything that a selection expects was dropped: then the archive need not be asked again. */
-  async #isAllDropped(selection: SelectionFile, state: StateFolder): Promise<boolean> {
-    const isDropped = await this.#dropJudge(state);
-    for await (const { item, state: found } of joinStates(readItems(selection.path), this.#states(state)()))
-      if (!(await isDropped(item, found))) return false;
-    return true;
   }
 
   async #openKnown(): Promise<StateFolder | null> {
@@ -672,101 +620,20 @@ class GetRun {
     });
   }
 
-  async #readTyped(): Promise<Ask | null> {
-    if (this.#words.length === 0) {
-      if (this.#options.replace) {
-        throw new RunError(
-          "usage",
-          "--replace puts a new request in the place of all earlier ones, and none was named",
-          {
-            hint: "name the address, too",
-          },
-        );
-      }
-      const [filter] = filterNames(this.#options.filters);
-      if (filter === undefined) return null;
-      throw new RunError("usage", `--${filter} narrows an address, and none was given`, {
-        hint: "name the address too, or leave the filter out: what was asked for before keeps its own filters",
-      });
-    }
-    const { filters, skipBad = false } = this.#options;
-    return readAsk(this.#words, filters, { skipBad }, this.#askContext());
-  }
-
-  /**
-   * What was typed, else all that the folder was ever asked for, what has no selection yet included. `settled`: those
-   * of which everything was dropped.
-   */
+  /** See `FolderAsks.wanted`; the run begins by telling it. */
   async #asks(
     typed: Ask | null,
     state: StateFolder | null,
   ): Promise<{ readonly asks: readonly Asked[]; readonly settled: readonly SelectionFile[] }> {
-    const todo = typed
-      ? { asks: [{ ask: typed, replaceAll: this.#options.replace ?? false }], settled: [] }
-      : await this.#allAsks(state);
+    const wanted = await this.#folderAsks.wanted(typed, state);
     const { run, dir } = this.#report;
-    await this.#report.emit({
-      type: "run-started",
-      run,
-      dir,
-      requests: todo.asks.map(({ ask }) => describeRequest(ask.request)),
-    });
-    return todo;
-  }
-
-  async #allAsks(
-    state: StateFolder | null,
-  ): Promise<{ readonly asks: readonly Asked[]; readonly settled: readonly SelectionFile[] }> {
-    if (!state) return { asks: [], settled: [] };
-    const context = this.#askContext();
-    const asking = await readAsking(state);
-    // What came before a request that replaces everything is asked for no more.
-    const first = Math.max(
-      0,
-      asking.findLastIndex((each) => each.replaceAll),
-    );
-    const replaceAll = asking[first]?.replaceAll ?? false;
-    const asks = new Map<string, Asked>();
-    const settled: SelectionFile[] = [];
-    const drops = await hasDrops(state);
-    const asked = replaceAll ? [] : currentSelections(await readSelections(state));
-    const { array } = this.#options;
-    const known = array?.part === "plan" && array.known === true;
-    for (const selection of asked) {
-      if (known || (drops && (await this.#isAllDropped(selection, state)))) settled.push(selection);
-      else
-        asks.set(requestKey(selection.header.request), {
-          ask: repeatAsk(selection, context),
-          replaceAll: false,
-        });
-    }
-    for (const each of asking.slice(first)) {
-      const ask = askAgain(each.request, () => readAskedAddresses(each), context);
-      asks.set(requestKey(each.request), { ask, replaceAll: each.replaceAll });
-    }
-    return { asks: [...asks.values()], settled };
+    const requests = wanted.asks.map(({ ask }) => describeRequest(ask.request));
+    await this.#report.emit({ type: "run-started", run, dir, requests });
+    return wanted;
   }
 
   #sourceContext(): SourceContext {
     return { ...this.#context, retry: this.#retry, temporary: this.#temporary.folder };
-  }
-
-  #askContext(): AskContext {
-    const { source, links, archives, fetchSelection, stdin } = this.#environment;
-    return {
-      source,
-      links,
-      archives,
-      fetchSelection,
-      stdin,
-      context: this.#sourceContext(),
-      select: {
-        complete: true,
-        folder: this.#temporary.folder,
-        onFound: (items) => void this.#report.emit({ type: "listing", items }),
-      },
-      warn: (sentence) => this.#report.warn(sentence),
-    };
   }
 
   /** The layout that was asked for, else the folder's, else the archive's own. Throws `usage` for an unknown one. */
