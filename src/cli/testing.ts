@@ -69,7 +69,7 @@ export function fakeIo(options: FakeIoOptions = {}): FakeIo {
     sleep: async (time) => {
       ms += time;
     },
-    library: async () => (options.library ?? {}) as Library,
+    library: async () => ({ isArchiveName: () => false, ...options.library }) as Library,
     system: async () => ({ isFile: async () => false, ...options.system }) as System,
     exits,
     signal: (signal) => handler?.(signal),
