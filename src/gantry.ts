@@ -26,6 +26,7 @@ import {
   summaryOfLevel,
 } from "./pipeline/levels.ts";
 import { listOffers } from "./pipeline/offers.ts";
+import { type PackOptions, type PackSummary, pack } from "./pipeline/pack.ts";
 import { type PutOptions, type PutSummary, put } from "./pipeline/put.ts";
 import { checkField, levelTotals, tagRows, valuesOf } from "./pipeline/questions.ts";
 import { resolveQueries } from "./pipeline/select.ts";
@@ -136,6 +137,11 @@ export interface Gantry {
    * again. Asks no archive.
    */
   drop(words: readonly string[], options: DropOptions): Promise<DropSummary>;
+  /**
+   * Puts what a folder holds as loose files into archive files, and deletes each once its bytes are in one. Can be
+   * repeated after anything. Asks no archive.
+   */
+  pack(options: PackOptions): Promise<PackSummary>;
   /**
    * Sends files and whole folders to an ascp site, with a list of their sums. Throws `usage`
    * for what can't be sent or where nothing can be, and why the transfer failed.
@@ -397,6 +403,11 @@ class OpenGantry implements Gantry {
       source: this.#run.source,
       store: this.#run.store,
     });
+  }
+
+  pack(options: PackOptions): Promise<PackSummary> {
+    const { context, source, store } = this.#run;
+    return pack(options, { context, source, store });
   }
 
   put(paths: readonly string[], address: string, options: PutOptions = {}): Promise<PutSummary> {

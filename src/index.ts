@@ -64,6 +64,7 @@ export { writeFolderSums } from "./pipeline/folder-sums.ts";
 export type { ArrayPart, GetOptions, Run } from "./pipeline/get.ts";
 export { type Logbook, openLogbook } from "./pipeline/logbook.ts";
 export { createNotifier } from "./pipeline/notify.ts";
+export type { PackOptions, PackSummary } from "./pipeline/pack.ts";
 export type { PutFile, PutOptions, PutProgress, PutSummary } from "./pipeline/put.ts";
 export { type FolderStatus, readStatus, stopRun } from "./pipeline/status.ts";
 export type { VerifyRun } from "./pipeline/verify.ts";

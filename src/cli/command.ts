@@ -82,6 +82,16 @@ export function wholeNumber(
   };
 }
 
+/** Of `--shard-size`: `2GB`, `500 MB`; the unit is required. Throws `UsageError`. */
+export function parseSize(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B$/u.exec(text.trim());
+  const factor = match?.[3] === "i" ? 1024 : 1000;
+  const bytes = Math.round(Number(match?.[1]) * factor ** ["", "k", "M", "G", "T"].indexOf(match?.[2] ?? ""));
+  if (!match || bytes < 1)
+    throw new UsageError(`--shard-size takes a size with its unit, as in 2GB, not ${JSON.stringify(text)}`);
+  return bytes;
+}
+
 /** A word as a POSIX shell reads it back. */
 export const shellWord = (word: string): string =>
   /^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;

@@ -59,6 +59,12 @@ export const COMMANDS: readonly Entry[] = [
     load: () => import("./commands/verify.ts"),
   },
   {
+    name: "pack",
+    summary: "put a folder's loose files into archive files",
+    group: FETCH,
+    load: () => import("./commands/pack.ts"),
+  },
+  {
     name: "cat",
     summary: "print members of an archive file",
     group: FETCH,

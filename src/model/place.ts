@@ -1,5 +1,5 @@
 /** Where an item lies below the target folder. */
-import { foldPath, markedPath, type SafePath, safeSegment } from "./safe-path.ts";
+import { foldPath, markedPath, readSafePath, type SafePath, safeSegment } from "./safe-path.ts";
 
 export interface Place {
   /** Folder of the item, relative to the target; null for the target itself. */
@@ -8,6 +8,8 @@ export interface Place {
   readonly file: string | null;
   /** Put before each file's name (a flat layout keeps series apart by it). */
   readonly prefix: string;
+  /** Names are paths of stored files already, and are taken as they are. Never in a receipt. */
+  readonly asStored?: true;
 }
 
 /** Two items must not share this key: the folder, the file or the prefix that is an item's own. */
@@ -30,6 +32,7 @@ export function markedPlace(place: Place, itemId: string): Place {
 
 /** Path of one of an item's files, relative to the target. `name` is as the archive sent it. */
 export function filePath(place: Place, name: string): SafePath {
+  if (place.asStored) return readSafePath(name);
   const own = place.file ?? safeSegments(place.prefix, name);
   return (place.folder === null ? own : `${place.folder}/${own}`) as SafePath;
 }

@@ -48,7 +48,7 @@ export interface FolderSinkOptions extends SinkOptions {
 export function createFolderSink(options: FolderSinkOptions): Sink {
   let count = 0;
   return {
-    begin: async (_item: Item, place: Place) => {
+    begin: async (_item: Pick<Item, "id">, place: Place) => {
       count += 1;
       return FolderWriter.begin(options, place, `${count}`);
     },

@@ -43,7 +43,7 @@ export interface ItemWriter {
 }
 
 export interface Sink {
-  begin(item: Item, place: Place): Promise<ItemWriter>;
+  begin(item: Pick<Item, "id">, place: Place): Promise<ItemWriter>;
   close(): Promise<void>;
 }
 

@@ -75,11 +75,7 @@ export async function beginStateFolder(
   }
   if (found) return found;
   const facts = { ...fallback, ...wanted };
-  await writeFileDurably(
-    join(gantry, "folder.json"),
-    `${JSON.stringify({ kind: FOLDER_KIND, version: FOLDER_VERSION, ...facts })}\n`,
-    { temporaryIn: join(gantry, "partial") },
-  );
+  await writeFacts(target, facts);
   return stateAt(target, facts);
 }
 
@@ -93,6 +89,28 @@ export function checkFacts({ dir, facts }: StateFolder, wanted: Partial<FolderFa
       );
     }
   }
+}
+
+/**
+ * From now on the folder's items go into archive files; nothing happens when they do already. Throws `folder-layout` when
+ * they go into others.
+ */
+export async function changeSink(state: StateFolder, sink: string, archive: string): Promise<StateFolder> {
+  const { dir, facts } = state;
+  if (facts === null || facts.sink === sink) return state;
+  if (facts.sink !== "folder") checkFacts(state, { sink });
+  const now = { ...facts, sink, archive };
+  await writeFacts(dir, now);
+  return stateAt(dir, now);
+}
+
+function writeFacts(dir: string, facts: FolderFacts): Promise<void> {
+  const gantry = join(dir, ".gantry");
+  return writeFileDurably(
+    join(gantry, "folder.json"),
+    `${JSON.stringify({ kind: FOLDER_KIND, version: FOLDER_VERSION, ...facts })}\n`,
+    { temporaryIn: join(gantry, "partial") },
+  );
 }
 
 function stateAt(dir: string, facts: FolderFacts): StateFolder {

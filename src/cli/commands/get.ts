@@ -5,6 +5,7 @@ import {
   defineCommand,
   type Flag,
   parseJobs,
+  parseSize,
   type Running,
   shellWord,
   UsageError,
@@ -313,16 +314,6 @@ function readStall(text: string, library: Library): number {
   // Zero would mean for ever to the HTTP client, and no pause at all to whoever types it.
   if (ms === 0) throw new UsageError("--stall-timeout must be longer than 0", "write it as in 60 or 5m");
   return ms;
-}
-
-/** `2GB`, `500 MB`; the unit is required. Throws `UsageError`. */
-function parseSize(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B$/u.exec(text.trim());
-  const factor = match?.[3] === "i" ? 1024 : 1000;
-  const bytes = Math.round(Number(match?.[1]) * factor ** ["", "k", "M", "G", "T"].indexOf(match?.[2] ?? ""));
-  if (!match || bytes < 1)
-    throw new UsageError(`--shard-size takes a size with its unit, as in 2GB, not ${JSON.stringify(text)}`);
-  return bytes;
 }
 
 const ARCHIVE_FILE = /\.(tar|tar\.(zst|xz|gz|bz2)|tgz|txz|tzst|zip)$/i;

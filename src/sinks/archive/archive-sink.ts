@@ -39,7 +39,7 @@ export class ArchiveSink implements Sink {
     this.#options = options;
   }
 
-  async begin(_item: Item, place: Place): Promise<ItemWriter> {
+  async begin(_item: Pick<Item, "id">, place: Place): Promise<ItemWriter> {
     return new ArchiveWriter(place, this.#memory, {
       shard: () => this.#shard(),
       waitingFile: async () => {

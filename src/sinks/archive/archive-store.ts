@@ -1,8 +1,11 @@
-/** A folder whose items are members of archive files. */
+/** A folder whose items are members of archive files; some may lie loose still, while it is being packed. */
 import { stat } from "node:fs/promises";
+import { join } from "node:path";
 import { RunError } from "../../errors.ts";
+import { readFileStream } from "../../lib/read-file.ts";
 import type { Packed, StoredFile } from "../../model/receipt.ts";
 import type { StateFolder } from "../../state/state-folder.ts";
+import { checkFiles } from "../folder-check.ts";
 import type { DiskCheck, SettleOptions, Sink, SinkOptions, Store } from "../sink.ts";
 import { ArchiveSink } from "./archive-sink.ts";
 import type { PackFormat } from "./codec.ts";
@@ -27,8 +30,29 @@ export class ArchiveStore implements Store {
   }
 
   async check(files: readonly StoredFile[], hash: boolean, signal?: AbortSignal): Promise<DiskCheck> {
+    const members = files.filter(isPacked);
+    if (members.length < files.length) {
+      const loose = files.filter((file) => !isPacked(file));
+      const [first, second] = [
+        await this.#checkMembers(members, hash, signal),
+        await checkFiles(this.#state.dir, loose, hash, signal),
+      ];
+      return {
+        bad: [...first, ...second.bad],
+        touched: second.touched,
+        files: [...members, ...second.files],
+      };
+    }
+    return { bad: await this.#checkMembers(members, hash, signal), touched: false, files };
+  }
+
+  async #checkMembers(
+    files: readonly PackedFile[],
+    hash: boolean,
+    signal?: AbortSignal,
+  ): Promise<DiskCheck["bad"]> {
     const bad: { file: StoredFile; state: "changed" | "missing" }[] = [];
-    for (const [archive, members] of groupBy(files.filter(isPacked), (file) => file.packed.archive)) {
+    for (const [archive, members] of groupBy(files, (file) => file.packed.archive)) {
       const path = await this.#shelf.locate(archive);
       const size = path === null ? 0 : (await stat(path)).size;
       const there = members.filter(({ packed }) => packed.offset + packed.length <= size);
@@ -36,8 +60,7 @@ export class ArchiveStore implements Store {
       if (!hash || path === null) continue;
       for (const file of await this.#unproved(path, there, signal)) bad.push({ file, state: "changed" });
     }
-    for (const file of files) if (!isPacked(file)) bad.push({ file, state: "missing" });
-    return { bad, touched: false, files };
+    return bad;
   }
 
   /** Of members of one archive file, given piece by piece, those that are not as they were stored. */
@@ -63,7 +86,10 @@ export class ArchiveStore implements Store {
   }
 
   async *read(file: StoredFile): AsyncGenerator<Uint8Array> {
-    if (!isPacked(file)) throw new RunError("disk-error", `${file.path} is in no archive file`);
+    if (!isPacked(file)) {
+      yield* readFileStream(join(this.#state.dir, file.path));
+      return;
+    }
     const path = await this.#shelf.locate(file.packed.archive);
     if (path === null) throw new RunError("disk-error", `${file.packed.archive} is not there`);
     yield* readMember(this.#shelf.codec, path, file.packed, file.packed.at, file);
@@ -74,7 +100,7 @@ export class ArchiveStore implements Store {
   }
 
   async isUnsettled(): Promise<boolean> {
-    return (await this.#shelf.unpublished()).length > 0;
+    return this.#shelf.isPacking();
   }
 }
 

@@ -60,6 +60,7 @@ export async function settleArchives(
   // What is left holds nothing that a receipt names.
   for (const each of mine.values()) await shelf.discard(each);
   for (const archive of await shelf.published()) if (!seen.has(archive)) await shelf.remove(archive);
+  await shelf.freeNames();
 }
 
 const sortKey = ({ archive, offset, at }: Line): string => `${archive}\u0000${digits(offset)}${digits(at)}`;

@@ -48,6 +48,18 @@ export class Shelf {
     return found;
   }
 
+  /** Whether any name is taken by what is unfinished. */
+  async isPacking(): Promise<boolean> {
+    return (await readNames(this.#packing)).length > 0;
+  }
+
+  /** Frees the names of archives of which a dead run had made no more than the folder. */
+  async freeNames(): Promise<void> {
+    for (const archive of await readNames(this.#packing))
+      await rmdir(join(this.#packing, archive)).catch(() => undefined);
+    await rmdir(this.#packing).catch(() => undefined);
+  }
+
   async #unpublishedOf(archive: string): Promise<readonly Unpublished[]> {
     const folder = join(this.#packing, archive);
     return (await readNames(folder)).map((run) => ({ archive, path: join(folder, run), run }));
@@ -83,6 +95,8 @@ export class Shelf {
       );
       if (!made) continue;
       await syncFolder(this.#packing);
+      // Another run that settles may have taken it for left over.
+      await ensureFolder(folder);
       const shard = await Shard.open(archive, join(folder, run), this.codec);
       await syncFolder(folder);
       return shard;
@@ -98,11 +112,13 @@ export class Shelf {
     await this.#forget(path);
   }
 
-  /** Finished archives that are called as this folder's are. */
+  /** Finished archives that are called as this folder's are; without an index it is somebody else's file. */
   async published(): Promise<readonly string[]> {
     const ending = `.${this.codec.format}`;
-    return (await readNames(this.dir)).filter((name) => {
-      if (!name.startsWith(this.#base) || !name.endsWith(ending)) return false;
+    const names = await readNames(this.dir);
+    return names.filter((name) => {
+      if (!names.includes(indexPath(name)) || !name.startsWith(this.#base) || !name.endsWith(ending))
+        return false;
       return /^(-\d{5})?$/u.test(name.slice(this.#base.length, -ending.length));
     });
   }

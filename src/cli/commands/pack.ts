@@ -1,0 +1,56 @@
+import { defineCommand, parseSize, shellWord, UsageError } from "../command.ts";
+import { withGantry } from "../open-library.ts";
+import { counted, shown, sized } from "../render/wording.ts";
+import { say } from "../render/writer.ts";
+
+interface Flags {
+  readonly pack?: string;
+  readonly shardSize?: number;
+}
+
+export const command = defineCommand<Flags>({
+  words: "<dir>",
+  about:
+    "Puts what a folder holds as loose files into archive files in it, as `get --pack` makes them. A loose file goes once its bytes are in one. Asks no archive.",
+  flags: [
+    {
+      flags: "--pack <format>",
+      help: "form of the archive files",
+      choices: ["tar.zst", "tar.xz", "tar"],
+    },
+    {
+      flags: "--shard-size <size>",
+      help: "begin another archive file when one has grown so large, e.g. 2GB",
+      parse: parseSize,
+    },
+  ],
+  examples: [["gantry pack lctsc --pack tar.zst", "lctsc/lctsc.tar.zst in the place of all images"]],
+  async run({ words: [dir = ""], flags }, running) {
+    const { io } = running;
+    const { pack: format, shardSize } = flags;
+    if (format === undefined)
+      throw new UsageError("there is no form to pack into", "say which, for example --pack tar.zst");
+    return withGantry(running, async (gantry) => {
+      const { packed, before, deletedFiles, kept, bad } = await gantry.pack({
+        dir,
+        format,
+        warn: (sentence) => say(io, `warning: ${shown(sentence)}`),
+        ...(shardSize === undefined ? {} : { shardBytes: shardSize }),
+      });
+      const parts = [
+        packed.items === 0
+          ? "Nothing was left to pack"
+          : `Packed ${counted(packed.items, "item")}: ${counted(packed.files, "file")} (${sized(packed.bytes)})`,
+      ];
+      if (before > 0) parts.push(`${counted(before, "item")} packed before`);
+      if (deletedFiles > 0) parts.push(`${counted(deletedFiles, "loose file")} deleted`);
+      say(io, `${parts.join("; ")}.`);
+      if (kept > 0)
+        say(io, `${counted(kept, "item")} stay loose: what the folder shows of them is made from them.`);
+      for (const { path, state } of bad) say(io, `${state}: ${shown(path)}`);
+      if (bad.length === 0) return 0;
+      say(io, `Their items stay as they are. To mend them: gantry get -o ${shellWord(dir)}`);
+      return 6;
+    });
+  },
+});

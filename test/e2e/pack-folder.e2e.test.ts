@@ -1,0 +1,146 @@
+/** `gantry pack`: what a folder holds goes into an archive file, whatever ends it. */
+import { spawnSync } from "node:child_process";
+import { cp, readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import {
+  freshDir,
+  has,
+  hashTree,
+  type Stage,
+  startStage,
+  type Tree,
+  temporaryDir,
+} from "../support/gantry.ts";
+
+const isData = (path: string): boolean => path !== "metadata.csv" && !path.endsWith("/LICENSE");
+
+const dataOf = (tree: Tree): Tree =>
+  Object.fromEntries(Object.entries(tree).filter(([path]) => isData(path)));
+
+/** Paths whose content is not the same, or that only one has. */
+const differences = (a: Tree, b: Tree): string[] =>
+  [...new Set([...Object.keys(a), ...Object.keys(b)])].filter((path) => a[path] !== b[path]);
+
+function untar(archive: string, to: string): void {
+  const { status, stderr } = spawnSync("tar", ["-xf", archive, "-C", to], { encoding: "utf8" });
+  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+}
+
+describe.skipIf(!has("zstd") || !has("xz") || !has("tar"))(
+  "pack (needs tar, zstd, xz)",
+  { timeout: 120_000 },
+  () => {
+    let stage: Stage;
+    let source: string;
+    let loose: Tree;
+
+    beforeAll(async () => {
+      stage = await startStage();
+      source = await freshDir("lctsc");
+      const got = await stage.run(["get", "tcia:", "-o", source, "--progress", "none"]);
+      expect(got.code, got.stderr).toBe(0);
+      loose = dataOf(await hashTree(source));
+      expect(Object.keys(loose).length).toBeGreaterThan(1);
+    });
+
+    const copy = async (): Promise<string> => {
+      const dir = await freshDir("lctsc");
+      await cp(source, dir, { recursive: true, preserveTimestamps: true });
+      return dir;
+    };
+
+    const expectPacked = async (dir: string, archive: string): Promise<void> => {
+      const there = Object.keys(dataOf(await hashTree(dir)));
+      expect(there).toEqual([archive, `${archive}.index.jsonl`]);
+      const out = await temporaryDir();
+      untar(join(dir, archive), out);
+      expect(differences(await hashTree(out), loose)).toEqual([]);
+      const proved = await stage.run(["verify", "--strict", dir]);
+      expect(proved.code, proved.stderr).toBe(0);
+    };
+
+    it.each(["tar.zst", "tar.xz", "tar"])(
+      "%s: the same bytes, proved, and not fetched again",
+      async (format) => {
+        const dir = await copy();
+        const packed = await stage.run(["pack", dir, "--pack", format]);
+        expect(packed.code, packed.stderr).toBe(0);
+        await expectPacked(dir, `lctsc.${format}`);
+        const before = await readFile(join(dir, `lctsc.${format}`));
+        const again = await stage.run(["pack", dir, "--pack", format]);
+        expect(again.stderr).toContain("Nothing was left to pack");
+        expect((await readFile(join(dir, `lctsc.${format}`))).equals(before)).toBe(true);
+        const requests = stage.requests("getImage").length;
+        const got = await stage.run(["get", "-o", dir, "--progress", "none"]);
+        expect(got.code, got.stderr).toBe(0);
+        expect(stage.requests("getImage").length).toBe(requests);
+      },
+    );
+
+    it("goes on after a kill, by pack or by get, and deletes what was cut from deletion", async () => {
+      // Killed as soon as an unfinished archive file is there.
+      for (const goOn of ["pack", "get"]) {
+        const dir = await copy();
+        const program = stage.start(["pack", dir, "--pack", "tar.xz"]);
+        let ended = false;
+        const end = program.ended.finally(() => {
+          ended = true;
+        });
+        while (!ended) {
+          const packing = await readdir(join(dir, ".gantry", "packing"), { recursive: true }).catch(() => []);
+          if (packing.length > 1) break;
+        }
+        program.kill("SIGKILL");
+        await end;
+        const requests = stage.requests("getImage").length;
+        if (goOn === "get") {
+          const got = await stage.run(["get", "-o", dir, "--progress", "none"]);
+          expect(got.code, got.stderr).toBe(0);
+        }
+        const packed = await stage.run(["pack", dir, "--pack", "tar.xz"]);
+        expect(packed.code, packed.stderr).toBe(0);
+        expect(stage.requests("getImage").length).toBe(requests);
+        if (goOn === "pack") await expectPacked(dir, "lctsc.tar.xz");
+        else expect((await stage.run(["verify", "--strict", dir])).code).toBe(0);
+        // As after a kill between a receipt and the deletion.
+        const [path = ""] = Object.keys(loose);
+        await cp(join(source, path), join(dir, path), { recursive: true });
+        const last = await stage.run(["pack", dir, "--pack", "tar.xz"]);
+        expect(last.stderr).toContain("1 loose file deleted");
+        expect((await stage.run(["verify", "--strict", dir])).code).toBe(0);
+      }
+    });
+
+    it("leaves an item alone of which a file is not as it was stored; get mends it", async () => {
+      const dir = await copy();
+      const [path = ""] = Object.keys(loose);
+      const bytes = await readFile(join(dir, path));
+      bytes[bytes.length - 1] = (bytes[bytes.length - 1] ?? 0) ^ 0xff;
+      await writeFile(join(dir, path), bytes);
+      const packed = await stage.run(["pack", dir, "--pack", "tar.zst"]);
+      expect(packed.code).toBe(6);
+      expect(packed.stderr).toContain(`changed: ${path}`);
+      expect((await readFile(join(dir, path))).equals(bytes)).toBe(true);
+      const requests = stage.requests("getImage").length;
+      expect((await stage.run(["get", "-o", dir, "--progress", "none"])).code).toBe(0);
+      expect(stage.requests("getImage").length - requests).toBe(1);
+      expect((await stage.run(["verify", dir])).code).toBe(0);
+    });
+
+    it("refuses what it can't pack", async () => {
+      const dir = await copy();
+      expect((await stage.run(["pack", dir])).code).toBe(2);
+      const nothing = await stage.run(["pack", await temporaryDir(), "--pack", "tar"]);
+      expect(nothing.code).toBe(2);
+      expect(nothing.stderr).toContain("holds no receipts");
+      // A file of somebody else with the archive's name stays.
+      await writeFile(join(dir, "lctsc.tar.zst"), "mine");
+      expect((await stage.run(["pack", dir, "--pack", "tar.zst"])).code).toBe(0);
+      expect(await readFile(join(dir, "lctsc.tar.zst"), "utf8")).toBe("mine");
+      const other = await stage.run(["pack", dir, "--pack", "tar.xz"]);
+      expect(other.code).toBe(2);
+      expect(other.stderr).toContain("tar.zst");
+    });
+  },
+);
