@@ -10,6 +10,8 @@ export default defineConfig({
     include: ["src/**/*.test.ts", "test/**/*.test.ts"],
     exclude: ["**/node_modules/**", "**/.cache/**", "dist/**", ...live],
     testTimeout: 30_000,
-    hookTimeout: 60_000,
+    hookTimeout: 120_000,
+    // Most suites wait for programs that they started.
+    maxWorkers: 2,
   },
 });
