@@ -108,7 +108,8 @@ export class DropSelector {
     let passes = this.#passes.get(item.archive);
     if (!passes) {
       checkFilters(this.#filters, capabilities, item.archive);
-      passes = buildFilter(this.#filters, capabilities);
+      // What belongs to many is not of the one that goes.
+      passes = buildFilter(this.#filters, { ...capabilities, sharedItems: false }, capabilities.means);
       this.#passes.set(item.archive, passes);
     }
     return passes(item);

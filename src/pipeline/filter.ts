@@ -29,16 +29,25 @@ export function checkNarrowing({ words }: Filters, { fields }: Capabilities): vo
   }
 }
 
-/** Whether an item passes every filter but the limits. Words are compared without case; dates inclusively. */
-export function buildFilter(filters: Filters, capabilities: Capabilities): (item: Item) => boolean {
+/**
+ * Whether an item passes every filter but the limits. Words are compared without case; dates inclusively. `means`: of
+ * words that no archive resolved.
+ */
+export function buildFilter(
+  filters: Filters,
+  capabilities: Capabilities,
+  means: Capabilities["means"] = undefined,
+): (item: Item) => boolean {
   const tests: ((labels: Row) => boolean)[] = [];
   for (const name of WORD_FILTERS) {
     const words = filters.words[name];
     const column = capabilities.fields[name];
     if (words === undefined || column === undefined) continue;
     const wanted = new Set(words.map(fold));
+    const isWanted = (value: string): boolean =>
+      wanted.has(fold(value)) || (means !== undefined && words.some((word) => means(name, word, value)));
     tests.push((labels) =>
-      labels[column] == null ? capabilities.sharedItems === true : wanted.has(fold(String(labels[column]))),
+      labels[column] == null ? capabilities.sharedItems === true : isWanted(String(labels[column])),
     );
   }
   const { dates } = capabilities;

@@ -12,7 +12,7 @@ import type { Redactor } from "../lib/redact.ts";
 import type { RetryLoop } from "../lib/retry.ts";
 import type { Finding } from "../model/finding.ts";
 import type { Item, Row, Value } from "../model/item.ts";
-import type { FilterName, Query } from "../model/query.ts";
+import type { FilterName, Query, WordFilter } from "../model/query.ts";
 import type { Receipt } from "../model/receipt.ts";
 import type { Ascp } from "../transports/ascp/ascp.ts";
 import type { Http } from "../transports/http.ts";
@@ -53,6 +53,11 @@ export interface Capabilities {
   readonly fields: Readonly<Record<string, string>>;
   /** Fields whose values the archive spells now so, now so: counted without case, and shown in capitals. */
   readonly foldedFields?: readonly string[];
+  /**
+   * Whether users mean a value by a word that is spelt otherwise, e.g. a scan type by its family: for those who can't
+   * have the word resolved, as they ask no archive.
+   */
+  readonly means?: (filter: WordFilter, word: string, value: string) => boolean;
   /** Columns of a listing of items, in order, without `address`, which comes last. */
   readonly columns: readonly string[];
   /** The few of them that fit a terminal. */

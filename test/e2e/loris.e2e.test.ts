@@ -122,4 +122,19 @@ describe("find preventad:", () => {
     expect(code).toBe(4);
     expect(stderr).toContain("wrong user name or password");
   });
+
+  it("drops a family of images whatever it was fetched with, and nothing that others share", async () => {
+    const dir = await freshDir();
+    await stage.get([`preventad:bids/sub-${candidate}`], { dir }, loggedIn);
+    const before = await listFiles(dir);
+    const fieldmaps = before.filter((path) => path.includes("/fmap/"));
+    expect(fieldmaps.length).toBeGreaterThan(0);
+    const { code, stderr } = await stage.run(["drop", dir, "--modality", "FieldMap", "--yes"]);
+    expect(code, stderr).toBe(0);
+    expect(await listFiles(dir)).toEqual(before.filter((path) => !fieldmaps.includes(path)));
+    const one = await stage.run(["drop", dir, "--patient", `sub-${candidate}`, "--yes"]);
+    expect(one.code, one.stderr).toBe(0);
+    expect((await listFiles(dir)).filter((path) => path.startsWith("sub-"))).toEqual([]);
+    expect(await listFiles(dir)).toContain("dataset_description.json");
+  });
 });

@@ -29,6 +29,7 @@ import { placed } from "./placed.ts";
 import { resolveQuery } from "./resolve.ts";
 import { LorisTokens } from "./token.ts";
 import { pathOf, Wanted } from "./wanted.ts";
+import { isMeant } from "./words.ts";
 
 const CAPABILITIES: Capabilities = {
   levels: ["type", "patient", "visit", "file"],
@@ -43,6 +44,7 @@ const CAPABILITIES: Capabilities = {
     modality: "LorisScanType",
   },
   sharedItems: true,
+  means: isMeant,
   whole: "Image",
   columns: COLUMNS,
   summaryColumns: COLUMNS,

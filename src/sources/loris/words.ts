@@ -33,6 +33,15 @@ export const VISITS: readonly string[] = [
   "PREFU48",
 ];
 
+/** Whether users mean a value by a word: families, `sub-` and `ses-`, without case. */
+export function isMeant(filter: string, word: string, value: string): boolean {
+  const folded = word.toLowerCase();
+  if (filter === "patient" || filter === "visit")
+    return folded.replace(/^(?:sub|ses)-/u, "") === value.toLowerCase();
+  const family = FAMILIES.find((each) => each.toLowerCase() === folded);
+  return filter === "modality" && family !== undefined && isOfFamily(family, value);
+}
+
 /** Whether a scan type is of the family that users call by `word`. Cut at dashes, whole parts are compared. */
 export function isOfFamily(word: string, type: string): boolean {
   const parts = type.split("-");
