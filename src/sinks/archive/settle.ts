@@ -194,10 +194,15 @@ class Lines {
   }
 
   async write(line: IndexLine): Promise<void> {
-    if (!this.#stream.write(`${JSON.stringify(line)}\n`))
-      await new Promise<void>((resolve) =>
-        this.#stream.once("drain", () => resolve()).once("close", () => resolve()),
-      );
+    const stream = this.#stream;
+    if (stream.write(`${JSON.stringify(line)}\n`)) return;
+    await new Promise<void>((resolve) => {
+      const goOn = (): void => {
+        stream.off("drain", goOn).off("close", goOn);
+        resolve();
+      };
+      stream.on("drain", goOn).on("close", goOn);
+    });
   }
 
   async close(): Promise<string> {
