@@ -11,7 +11,7 @@ export default defineConfig({
     exclude: ["**/node_modules/**", "**/.cache/**", "dist/**", ...live],
     testTimeout: 30_000,
     hookTimeout: 120_000,
-    // Most suites wait for programs that they started.
-    maxWorkers: 2,
+    // Suites start programs of their own, which take the other processors; more at once only run into time limits.
+    maxWorkers: 1,
   },
 });
