@@ -7,15 +7,29 @@ import { startStage } from "../support/gantry.ts";
 const PATIENT = { timeout: 60_000 };
 
 let desk: Desk;
+let links: Readonly<Record<string, string>>;
 
 beforeAll(async () => {
-  desk = await openDesk(await startStage({ data: documentedArchive() }));
+  const stage = await startStage({ data: documentedArchive() });
+  desk = await openDesk(stage);
+  links = await stage.sandbox.links();
 });
+
+/** A line with the sandbox's own places for what a user fills in, and for what is fetched from the internet. */
+function filledIn(line: string): string {
+  return line
+    .replace("aspera://USER@HOST/", links.site ?? "")
+    .replace("https://HOST/…?context=…", links.package ?? "")
+    .replace(/^gantry ascp install$/u, `gantry ascp install --sdk-url '${links.sdk}'`);
+}
 
 /** Lines that need another state of the folder than the one before them left. */
 const BEFORE: Readonly<Record<string, string>> = {
   "gantry verify --sums MD5SUMS": "md5sum cart.tcia > MD5SUMS",
   "gantry login tcia --user demo --password-file secret.txt": "echo demo > secret.txt",
+  "gantry put results.csv images aspera://USER@HOST/incoming":
+    "mkdir -p images scans; echo a,b > results.csv; echo 1 > images/1.dcm; echo 2 > scans/2.dcm",
+  "gantry ascp install --sdk-url file:///sdk.tar.gz": 'curl -fsS -o sdk.tar.gz "$SDK"',
   // An earlier example added a server that does not exist, which the doctor would rightly name.
   "gantry doctor": "gantry archives remove old || true",
 };
@@ -41,9 +55,14 @@ const commands = await Promise.all(
 describe.each(commands)("gantry help $name", ({ examples }) => {
   it.each(examples.map(([line]) => line))("%s", PATIENT, async (line) => {
     const before = BEFORE[line];
-    if (before !== undefined) expect((await desk.type(before)).code).toBe(0);
+    if (before !== undefined)
+      expect(await desk.type(`SDK='${links.sdk}'\n${before}`)).toMatchObject({ code: 0 });
     const until = UNTIL[line];
-    const { code, stdout, stderr } = await desk.type(line, until === undefined ? {} : { interruptAt: until });
+    const typed = `export ASPERA_SCP_PASS=demo\n${filledIn(line)}`;
+    const { code, stdout, stderr } = await desk.type(
+      typed,
+      until === undefined ? {} : { interruptAt: until },
+    );
     expect({ code, stdout, stderr }).toMatchObject({ code: ENDS_WITH[line] ?? 0 });
   });
 });
