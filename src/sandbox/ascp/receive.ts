@@ -243,6 +243,13 @@ interface Place {
   readonly from: number;
 }
 
+/** However large the socket's pieces are: a misbehaviour that is due after so many bytes falls inside of a file. */
+async function* inSteps(content: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  const step = 16 * 1024;
+  for await (const chunk of content)
+    for (let at = 0; at < chunk.length; at += step) yield chunk.subarray(at, at + step);
+}
+
 async function write(
   session: Session,
   plan: ReceivePlan,
@@ -258,7 +265,7 @@ async function write(
     }
     file = await open(partial, from > 0 ? "r+" : "w");
     let at = from;
-    for await (const chunk of content) {
+    for await (const chunk of inSteps(content)) {
       await session.moving(state, chunk.length);
       await file.write(chunk, 0, chunk.length, at);
       at += chunk.length;

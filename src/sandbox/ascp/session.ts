@@ -42,7 +42,7 @@ export class Session {
   #rateKbps: number | null;
   #paceSince = performance.now();
   #paceBytes = 0;
-  #lastStats = 0;
+  #lastStats = Number.NEGATIVE_INFINITY;
   #files = 0;
   readonly #quiet: boolean;
   readonly counts = {
