@@ -9,9 +9,9 @@ export default defineConfig({
     globalSetup: ["test/support/built.ts"],
     include: ["src/**/*.test.ts", "test/**/*.test.ts"],
     exclude: ["**/node_modules/**", "**/.cache/**", "dist/**", ...live],
-    testTimeout: 30_000,
+    testTimeout: 60_000,
     hookTimeout: 120_000,
-    // Suites start programs of their own, which take the other processors; more at once only run into time limits.
-    maxWorkers: 1,
+    // Suites start programs of their own and wait for them; more at once only run into time limits.
+    maxWorkers: 2,
   },
 });
