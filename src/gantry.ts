@@ -17,7 +17,7 @@ import type { Request } from "./model/selection.ts";
 import { readSite, siteKindOf } from "./model/site.ts";
 import { type AskContext, askFor, type Opened, openWords, readAsk } from "./pipeline/asks.ts";
 import { type DropOptions, type DropSummary, drop } from "./pipeline/drop.ts";
-import { type GetOptions, get, type Run, type RunEnvironment } from "./pipeline/get.ts";
+import { get, type Run } from "./pipeline/get.ts";
 import {
   columnsOfLevel,
   type LevelOptions,
@@ -29,6 +29,7 @@ import { listOffers } from "./pipeline/offers.ts";
 import { type PackOptions, type PackSummary, pack } from "./pipeline/pack.ts";
 import { type PutOptions, type PutSummary, put } from "./pipeline/put.ts";
 import { checkField, levelTotals, tagRows, valuesOf } from "./pipeline/questions.ts";
+import type { GetOptions, RunEnvironment } from "./pipeline/run-options.ts";
 import { resolveQueries } from "./pipeline/select.ts";
 import { openStore } from "./sinks/index.ts";
 import type { Source, SourceContext } from "./sources/source.ts";

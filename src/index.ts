@@ -7,7 +7,8 @@
  */
 import type { Gantry } from "./gantry.ts";
 import { type Context, type Log, systemClock } from "./lib/context.ts";
-import type { GetOptions, Run } from "./pipeline/get.ts";
+import type { Run } from "./pipeline/get.ts";
+import type { GetOptions } from "./pipeline/run-options.ts";
 import { type VerifyRun, verify as verifyFolder } from "./pipeline/verify.ts";
 import { openStore } from "./sinks/index.ts";
 
@@ -61,11 +62,12 @@ export {
   type VerifySummary,
 } from "./pipeline/events.ts";
 export { writeFolderSums } from "./pipeline/folder-sums.ts";
-export type { ArrayPart, GetOptions, Run } from "./pipeline/get.ts";
+export type { Run } from "./pipeline/get.ts";
 export { type Logbook, openLogbook } from "./pipeline/logbook.ts";
 export { createNotifier } from "./pipeline/notify.ts";
 export type { PackOptions, PackSummary } from "./pipeline/pack.ts";
 export type { PutFile, PutOptions, PutProgress, PutSummary } from "./pipeline/put.ts";
+export type { ArrayPart, GetOptions } from "./pipeline/run-options.ts";
 export { type FolderStatus, readStatus, stopRun } from "./pipeline/status.ts";
 export type { VerifyRun } from "./pipeline/verify.ts";
 export {
