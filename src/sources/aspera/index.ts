@@ -3,16 +3,15 @@
  * nothing beyond what ascp itself counts, so a path is one item, proved by the number and size of its files.
  */
 import { createHash } from "node:crypto";
-import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
-import { makeFolder } from "../../lib/durable-file.ts";
 import type { Item, Row } from "../../model/item.ts";
 import type { Query } from "../../model/query.ts";
 import { formatAddress } from "../../model/selection.ts";
 import type { Ascp, AscpEvent } from "../../transports/ascp/ascp.ts";
-import { leaveLinkedFiles, readReceived, receivedFiles } from "../../transports/ascp/received-files.ts";
+import { FolderTransfer } from "../../transports/ascp/folder-transfer.ts";
+import { readReceived } from "../../transports/ascp/received-files.ts";
 import type { TransferSpec } from "../../transports/ascp/transfer-spec.ts";
 import type {
   Capabilities,
@@ -174,75 +173,27 @@ class AsperaSource implements Source {
 class PathDelivery {
   readonly #item: Item;
   readonly #spec: TransferSpec;
-  readonly #ascp: Ascp;
-  readonly #options: FetchOptions;
-  readonly #folder: string;
-  /** By the end of their path: what ascp says that the size is. */
-  readonly #told = new Map<string, number>();
-  #files: number | null = null;
-  #bytes: number | null = 0;
-  #waiting = 0;
+  readonly #transfer: FolderTransfer;
 
   constructor(item: Item, spec: TransferSpec, ascp: Ascp, options: FetchOptions) {
     this.#item = item;
     this.#spec = spec;
-    this.#ascp = ascp;
-    this.#options = options;
+    const { scratch, attempt, onArrived, onPromised } = options;
     // The same for the same path of the same server, so that another run goes on with it.
     const name = createHash("sha256").update(`${item.id}\n${item.revision}`).digest("hex").slice(0, 24);
-    this.#folder = join(options.scratch, `ascp-${name}`);
+    const folder = join(scratch, `ascp-${name}`);
+    const promised = (bytes: number): void => onPromised?.(item, bytes);
+    this.#transfer = new FolderTransfer({ ascp, folder, attempt, onArrived, onPromised: promised });
   }
 
   /** Throws what the transfer throws; the failure of one file is that of the path. */
-  async receive(context: Context): Promise<void> {
-    await makeFolder(this.#options.scratch, { mode: 0o700 });
-    const { resume_policy } = this.#spec;
-    if (resume_policy === "none") await rm(this.#folder, { recursive: true, force: true });
-    await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-    await leaveLinkedFiles(this.#folder);
-    const patience = this.#options.attempt + 1;
-    let failure: RunError | null = null;
-    let promised: number | null = null;
-    try {
-      const job = { spec: this.#spec, folder: this.#folder, patience };
-      for await (const event of this.#ascp.transfer(job, context)) {
-        if (event.type === "progress") this.#arrived(event.bytes - this.#waiting);
-        else if (event.type === "totals") {
-          promised = event.files;
-          this.#options.onPromised?.(this.#item, event.bytes);
-        } else if (event.type === "file" && event.bytes !== null)
-          this.#told.set(this.#nameOf(event.path), event.bytes);
-        else if (event.type === "file-failed") failure ??= event.error;
-        else if (event.type === "done") this.#files = promised || event.files;
-      }
-    } catch (error) {
-      // What one file failed of says more than that some did.
-      throw failure ?? error;
-    } finally {
-      this.#arrived(-this.#waiting);
-    }
-    if (failure) throw failure;
-  }
-
-  #arrived(bytes: number): void {
-    this.#waiting += bytes;
-    this.#options.onArrived?.(bytes);
-  }
-
-  /** ascp names files as they lie here, or relative to the destination. */
-  #nameOf(path: string): string {
-    return path.startsWith(`${this.#folder}/`) ? path.slice(this.#folder.length + 1) : path;
+  receive(context: Context): Promise<void> {
+    return this.#transfer.receive(this.#spec, context);
   }
 
   async *entries(): AsyncGenerator<Entry> {
     const { file } = locatorOf(this.#item);
-    for await (const { name, path, bytes } of receivedFiles(this.#folder)) {
-      const told = this.#told.get(name);
-      // Of encrypted files the server knows another size than that of what came out of them.
-      if (told === undefined || this.#ascp.decrypts || this.#bytes === null) this.#bytes = null;
-      else this.#bytes += told;
-      if (told !== undefined && !this.#ascp.decrypts && told !== bytes)
-        throw new RunError("proof-size", `${name} has ${bytes} bytes, and ascp says ${told}`);
+    for await (const { name, path } of this.#transfer.received()) {
       const [top, ...rest] = name.split("/");
       if (file && rest.length > 0) {
         throw new RunError(
@@ -262,8 +213,8 @@ class PathDelivery {
     const { remote_host } = this.#spec;
     return {
       digests: null,
-      files: this.#files,
-      bytes: this.#bytes,
+      files: this.#transfer.files,
+      bytes: this.#transfer.bytes,
       checked: ["ascp"],
       from: `aspera://${remote_host}`,
       facts: {},
