@@ -74,8 +74,8 @@ export {
   type ArchiveFile,
   type ArchiveMember,
   isArchiveName,
-  openArchiveFile,
 } from "./sinks/archive/archive-file.ts";
+export { holdsMembers, openMembers } from "./sinks/archive/stored-folder.ts";
 export {
   MemberPaths,
   type UnpackOptions,

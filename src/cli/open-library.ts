@@ -1,5 +1,6 @@
 /** What every command that asks an archive does around its one call. */
 import type { Running } from "./command.ts";
+import type { Io } from "./io.ts";
 import type { Gantry, Library, Listing } from "./library.ts";
 import { shown } from "./render/wording.ts";
 import { say } from "./render/writer.ts";
@@ -34,11 +35,17 @@ export async function withGantry<T>(
 }
 
 /** For commands without a log file: what the library warns of is said on stderr. */
-export function logWarnings(running: Running): NonNullable<OpenOptions["log"]> {
+export function logWarnings({ io }: Running): NonNullable<OpenOptions["log"]> {
   return (level, message) => {
-    if (level === "warn" || level === "error") say(running.io, `warning: ${shown(message)}`);
+    if (level === "warn" || level === "error") warner(io)(message);
   };
 }
+
+/** Says on stderr what a command was warned of. */
+export const warner =
+  (io: Io) =>
+  (sentence: string): void =>
+    say(io, `warning: ${shown(sentence)}`);
 
 /** Of a listing that was shown: 4 when the archive shows none of what it was asked for by UID, 3 when it shows some. */
 export function exitOf({ unknown }: Listing, rows: number): number {

@@ -69,7 +69,8 @@ export function fakeIo(options: FakeIoOptions = {}): FakeIo {
     sleep: async (time) => {
       ms += time;
     },
-    library: async () => ({ isArchiveName: () => false, ...options.library }) as Library,
+    library: async () =>
+      ({ isArchiveName: () => false, holdsMembers: async () => false, ...options.library }) as Library,
     system: async () => ({ isFile: async () => false, ...options.system }) as System,
     exits,
     signal: (signal) => handler?.(signal),

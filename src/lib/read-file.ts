@@ -1,7 +1,7 @@
-/** Reads files without following a link as the last part of a path. */
-import { constants } from "node:fs";
+/** Reads files. But for `readBytes` a link as the last part of a path is not followed. */
+import { constants, createReadStream } from "node:fs";
 import { open } from "node:fs/promises";
-import { onDisk } from "./durable-file.ts";
+import { onDisk, toDiskError } from "./durable-file.ts";
 
 // Windows has neither flag. Without O_NONBLOCK a named pipe would hold us until somebody writes to it.
 const optional: { O_NOFOLLOW?: number; O_NONBLOCK?: number } = constants;
@@ -35,5 +35,19 @@ export async function* readFileStream(path: string): AsyncGenerator<Uint8Array> 
     }
   } finally {
     await file.close();
+  }
+}
+
+/** Bytes of a file, a link followed; without a range all of them. Throws `disk-…`. */
+export async function* readBytes(
+  path: string,
+  range?: { readonly offset: number; readonly length: number },
+): AsyncGenerator<Uint8Array> {
+  if (range?.length === 0) return;
+  const ends = range ? { start: range.offset, end: range.offset + range.length - 1 } : {};
+  try {
+    yield* createReadStream(path, { ...ends, highWaterMark: 256 * 1024 }) as AsyncIterable<Buffer>;
+  } catch (error) {
+    throw (await toDiskError(error, { operation: "read", path })) ?? error;
   }
 }

@@ -1,6 +1,6 @@
 /** Filters over items, the same for every archive. What an archive could not narrow itself is narrowed here. */
-import picomatch from "picomatch";
 import { RunError } from "../errors.ts";
+import { buildGlobs } from "../lib/globs.ts";
 import type { Item, Row } from "../model/item.ts";
 import { type DateFilter, type Filters, filterNames, WORD_FILTERS } from "../model/query.ts";
 import type { Capabilities } from "../sources/source.ts";
@@ -86,16 +86,6 @@ export function buildFilter(
     tests.push((labels) => !isOf(excluded, labels));
   }
   return (item) => tests.every((test) => test(item.labels));
-}
-
-/** Throws `usage`. */
-export function buildGlobs(patterns: readonly string[]): (text: string) => boolean {
-  try {
-    return picomatch([...patterns], { dot: true });
-  } catch (cause) {
-    // Empty, or longer than picomatch takes.
-    throw new RunError("usage", "--include and --exclude take globs, e.g. 'COLLECTION/**'", { cause });
-  }
 }
 
 /** The place in the archive's tree of the main item of an item's whole. */

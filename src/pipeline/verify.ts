@@ -83,6 +83,7 @@ async function verifyFolder(
       throw new RunError(
         "folder-unknown",
         `${dir} holds no receipts of gantry, so there is nothing to verify it against`,
+        { hint: "name a folder that `gantry get` has filled, or an archive file with its index" },
       );
     if (await hasPendingDrops(state))
       await emit({

@@ -2,10 +2,11 @@
  * Which items of a narrowed listing go together, for archives whose items are parts of wholes (`Capabilities.whole`):
  * the limit is of wholes, and what belongs to a place comes when something below the place does.
  */
+import { buildGlobs } from "../lib/globs.ts";
 import type { Row } from "../model/item.ts";
 import { type Filters, filterNames } from "../model/query.ts";
 import type { Capabilities } from "../sources/source.ts";
-import { buildGlobs, treePath, wholeOf } from "./filter.ts";
+import { treePath, wholeOf } from "./filter.ts";
 import { FirstKeys } from "./first-keys.ts";
 
 /** Told of all items first, then asked. In memory are the places above the items, and as many wholes as the limit says. */

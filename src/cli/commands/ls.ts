@@ -2,7 +2,7 @@ import { CACHE_FLAGS, type CacheFlags, cacheOptions } from "../cache.ts";
 import { defineCommand, type Running, UsageError } from "../command.ts";
 import { FILTER_FLAGS, readFilters } from "../filters.ts";
 import type { Row } from "../library.ts";
-import { exitOf, logWarnings, withGantry } from "../open-library.ts";
+import { exitOf, logWarnings, warner, withGantry } from "../open-library.ts";
 import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
 
 interface Flags extends TableFlags, CacheFlags {
@@ -25,11 +25,12 @@ export const command = defineCommand<Flags>({
     ["gantry ls -l tcia:LCTSC", "the patients of one, with sizes"],
     ["gantry ls -R tcia:LCTSC --modality RTSTRUCT", "every series of a kind"],
     ["gantry ls packed/LCTSC.tar.zst", "the members of an archive file"],
+    ["gantry ls packed '**/*RTSTRUCT*'", "what a folder holds, in however many archive files"],
   ],
   async run({ words, flags }, running) {
     const library = await running.io.library();
     const [first = ""] = words;
-    if (library.isArchiveName(first)) return listArchive(first, words.slice(1), flags, running);
+    if (await library.holdsMembers(first)) return listMembers(first, words.slice(1), flags, running);
     return withGantry(
       running,
       async (gantry) => {
@@ -42,9 +43,9 @@ export const command = defineCommand<Flags>({
   },
 });
 
-/** The members of an archive file on the disk. */
-async function listArchive(
-  archive: string,
+/** The members of an archive file on the disk, or of all that a folder holds. */
+async function listMembers(
+  place: string,
   paths: readonly string[],
   flags: Flags,
   { io, signal }: Running,
@@ -53,17 +54,18 @@ async function listArchive(
     (name) => !["format", "fields", "recursive", "long"].includes(name),
   );
   if (other !== undefined)
-    throw new UsageError("the members of an archive file are listed without filters", "leave them out");
-  const { MemberPaths, openArchiveFile } = await io.library();
-  const file = await openArchiveFile(archive);
+    throw new UsageError("what is on this disk is listed without filters", "leave them out, or name paths");
+  const { MemberPaths, openMembers, isArchiveName } = await io.library();
+  const members = await openMembers(place, { warn: warner(io) });
   const wanted = new MemberPaths(paths);
   async function* rows(): AsyncIterable<Row> {
-    for await (const { path, bytes, digest } of file.members()) {
+    for await (const { path, bytes, digest, archive } of members.members()) {
       signal.throwIfAborted();
-      if (wanted.has(path)) yield { path, bytes, digest };
+      if (wanted.has(path)) yield { path, bytes, digest, archive: archive ?? null };
     }
-    wanted.complain(archive);
+    wanted.complain(place);
   }
-  await writeTable(io, { columns: ["path", "bytes", "digest"], rows: rows() }, flags);
+  const columns = ["path", "bytes", "digest", ...(isArchiveName(place) ? [] : ["archive"])];
+  await writeTable(io, { columns, rows: rows() }, flags);
   return 0;
 }

@@ -172,9 +172,14 @@ async function writeFindings(
 
 function summaryLines(summary: VerifySummary, dir: string): string[] {
   const { ok, changed, missing, moved, extra } = summary;
-  const lines = [
-    `${changed + missing === 0 ? "Proved" : "Checked"} ${counted(summary.files, "file")} of ${counted(summary.items, "item")} (${sized(summary.bytes)}) in ${lasting(summary.tookMs)}.`,
-  ];
+  const lines =
+    summary.items === 0
+      ? [
+          `Nothing is stored in ${shown(dir)}, so nothing was proved. What was asked for: gantry status ${shellWord(dir)}`,
+        ]
+      : [
+          `${changed + missing === 0 ? "Proved" : "Checked"} ${counted(summary.files, "file")} of ${counted(summary.items, "item")} (${sized(summary.bytes)}) in ${lasting(summary.tookMs)}.`,
+        ];
   if (changed + missing === 0 && summary.files > 0) {
     lines.push("Every file is byte for byte what was stored.");
   } else {

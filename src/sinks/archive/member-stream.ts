@@ -1,8 +1,8 @@
 /** Members of our own archives, read by where they must be: what is between them is compared, too. */
-import { createReadStream } from "node:fs";
 import { RunError } from "../../errors.ts";
 import { ByteReader } from "../../lib/bytes.ts";
 import { createHasher, type Digest, digestAlgorithm } from "../../lib/digest.ts";
+import { readBytes } from "../../lib/read-file.ts";
 import { tarHeader, tarPadding } from "../../lib/tar-header.ts";
 import type { Codec } from "./codec.ts";
 import type { Range } from "./shard.ts";
@@ -13,18 +13,9 @@ export interface StoredMember {
   readonly digest: Digest;
 }
 
-const READ_BYTES = 256 * 1024;
-
-/** Bytes of an archive file as they lie there. */
+/** Bytes of an archive file as they lie there. Throws `disk-…`. */
 export async function* readRanges(path: string, ranges: readonly Range[]): AsyncGenerator<Uint8Array> {
-  for (const { offset, length } of ranges) {
-    if (length === 0) continue;
-    yield* createReadStream(path, {
-      start: offset,
-      end: offset + length - 1,
-      highWaterMark: READ_BYTES,
-    }) as AsyncIterable<Buffer>;
-  }
+  for (const range of ranges) yield* readBytes(path, range);
 }
 
 /** What of one member is in the pieces that hold it, `at` bytes from their beginning. Throws `proof-format`, `disk-…`. */

@@ -4,8 +4,10 @@ import { dirname, join, resolve } from "node:path";
 import { RunError } from "../../errors.ts";
 import { createHasher, hashFile } from "../../lib/digest.ts";
 import { ensureFolder, writeFileDurably } from "../../lib/durable-file.ts";
-import { safePath } from "../../model/safe-path.ts";
+import { buildGlobs, isGlob } from "../../lib/globs.ts";
+import { foldPath, safePath, safeSegment } from "../../model/safe-path.ts";
 import { type ArchiveMember, openArchiveFile } from "./archive-file.ts";
+import { openMembers } from "./stored-folder.ts";
 
 export interface UnpackOptions {
   /** The folder to fill; it is made. */
@@ -15,6 +17,8 @@ export interface UnpackOptions {
   readonly signal?: AbortSignal;
   /** Told of each file as it is there. */
   readonly onFile?: (file: ArchiveMember) => void;
+  /** Told of receipts of a folder that do not count. */
+  readonly warn?: (sentence: string) => void;
 }
 
 export interface UnpackSummary {
@@ -27,18 +31,22 @@ export interface UnpackSummary {
 }
 
 /**
- * Each file appears once it is whole. One that is there with the same bytes stays; one with others is not touched and
+ * Of an archive file, or of a folder. Each file appears once it is whole. One that is there with the same bytes stays; one with others is not touched and
  * ends it. Throws `usage`, `unknown-name` for a path that names nothing, `proof-…`, `disk-…`.
  */
 export async function unpackArchive(archive: string, options: UnpackOptions): Promise<UnpackSummary> {
   const { to, signal, onFile } = options;
-  const file = await openArchiveFile(archive);
+  if (resolve(to) === resolve(archive))
+    throw new RunError("usage", "a folder is not unpacked into itself", {
+      hint: "name another one with -o DIR",
+    });
+  const file = await openMembers(archive, options);
   const wanted = new MemberPaths(options.paths);
   let [files, bytes, here, proved] = [0, 0, 0, 0];
   for await (const member of file.read((path) => wanted.has(path))) {
     signal?.throwIfAborted();
     // An archive may be anybody's: no name leaves the folder, and none is Gantry's own.
-    const path = safePath(member.path.split("/").filter((segment) => segment !== "" && segment !== "."));
+    const path = keptPath(member.path.split("/").filter((segment) => segment !== "" && segment !== "."));
     const target = join(resolve(to), path);
     await refuseLinks(resolve(to), path);
     if (await isThere(target, member)) here += 1;
@@ -55,20 +63,26 @@ export async function unpackArchive(archive: string, options: UnpackOptions): Pr
   return { files, bytes, here, proved };
 }
 
-/** The paths that somebody asked for, and which of them named something. */
+/** The paths that somebody asked for, globs among them, and which of them named something. */
 export class MemberPaths {
   readonly #paths: readonly string[];
+  readonly #wanted: readonly { readonly path: string; readonly names: (path: string) => boolean }[];
   readonly #found = new Set<string>();
 
+  /** Throws `usage` for what is no glob. */
   constructor(paths: readonly string[]) {
     this.#paths = paths.map((path) => path.replace(/^(\.\/)+|\/+$/gu, ""));
+    this.#wanted = this.#paths.map((path) => {
+      // What a glob names is a folder, too, with all that is below.
+      const globs = isGlob(path) ? buildGlobs([path, `${path}/**`]) : () => false;
+      return { path, names: (at) => at === path || path === "" || at.startsWith(`${path}/`) || globs(at) };
+    });
   }
 
   has(path: string): boolean {
-    if (this.#paths.length === 0) return true;
-    const hit = this.#paths.find((each) => each === path || each === "" || path.startsWith(`${each}/`));
-    if (hit !== undefined) this.#found.add(hit);
-    return hit !== undefined;
+    const hits = this.#wanted.filter(({ names }) => names(path));
+    for (const hit of hits) this.#found.add(hit.path);
+    return hits.length > 0 || this.#wanted.length === 0;
   }
 
   /** Throws `unknown-name` when one named nothing. */
@@ -79,6 +93,16 @@ export class MemberPaths {
       hint: `see what it holds with: gantry ls ${archive}`,
     });
   }
+}
+
+/** A name that was made safe before stays as it is; any other is made so. */
+function keptPath(segments: readonly string[]): string {
+  const isKept = (segment: string): boolean => {
+    const text = segment.replaceAll("%", "_");
+    return safeSegment(text) === text;
+  };
+  const made = safePath(segments);
+  return segments.every(isKept) && foldPath(segments[0] as string) !== ".gantry" ? segments.join("/") : made;
 }
 
 async function isThere(
