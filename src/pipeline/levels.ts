@@ -186,9 +186,14 @@ interface Group {
   /** Distinct places at each level between this one and the items'. */
   readonly counts: number[];
   items: number;
-  bytes: number;
+  /** Null: of some of them not known. */
+  bytes: number | null;
   files: number;
 }
+
+/** A sum that is known only when all of it is. */
+export const plus = (sum: number | null, value: number | null): number | null =>
+  sum === null || value === null ? null : sum + value;
 
 async function* groups(depth: number, lines: AsyncIterable<string>): AsyncGenerator<Group> {
   let group: Group | undefined;
@@ -220,7 +225,7 @@ async function* groups(depth: number, lines: AsyncIterable<string>): AsyncGenera
     }
     last = path;
     open.items += 1;
-    open.bytes += bytes ?? 0;
+    open.bytes = plus(open.bytes, bytes);
     open.files += files ?? 0;
   }
   if (group) yield group;
@@ -251,9 +256,11 @@ async function* joined(
       if (line !== null && (line as readonly [string, Row])[0] === key) {
         Object.assign(row, (line as readonly [string, Row])[1]);
       }
-      const numbers = [...group.counts, group.items, group.files, group.bytes];
-      for (const [index, column] of countColumns(capabilities, depth).entries())
-        row[column] = numbers[index] ?? 0;
+      const counted = [...group.counts, group.items];
+      for (const [index, column] of countedLevels(capabilities, depth).entries())
+        row[plural(column)] = counted[index] ?? 0;
+      if (capabilities.itemLevel !== FILE) row.Images = group.files;
+      row.Bytes = group.bytes;
       // Items of a place as a whole have no name on this level: what they are of is the place above.
       const named = group.path.indexOf("");
       if (depth > 0)
@@ -327,13 +334,19 @@ function placeColumns({ levels, fields }: Capabilities, depth: number): string[]
   return levels.slice(0, depth).flatMap((level) => fields[level] ?? []);
 }
 
-/** Patients, Studies …, the items, and what `ls -l` calls images and bytes. */
-function countColumns({ levels, itemLevel }: Capabilities, depth: number): string[] {
-  const counted = levels.slice(depth, levels.indexOf(itemLevel) + 1);
-  return [...counted.map(plural), "Images", "Bytes"];
+/** Of an archive whose items are files, how many they are says how many images there are. */
+const FILE = "file";
+
+const countedLevels = ({ levels, itemLevel }: Capabilities, depth: number): readonly string[] =>
+  levels.slice(depth, levels.indexOf(itemLevel) + 1);
+
+/** Patients, Studies …, the items; images, where an item has several; bytes. */
+function countColumns(capabilities: Capabilities, depth: number): string[] {
+  const images = capabilities.itemLevel === FILE ? [] : ["Images"];
+  return [...countedLevels(capabilities, depth).map(plural), ...images, "Bytes"];
 }
 
-function plural(level: string): string {
+export function plural(level: string): string {
   const name = level.slice(0, 1).toUpperCase() + level.slice(1);
   if (name.endsWith("s")) return name;
   return name.endsWith("y") ? `${name.slice(0, -1)}ies` : `${name}s`;

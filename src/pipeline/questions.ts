@@ -7,7 +7,7 @@ import type { Query } from "../model/query.ts";
 import { formatPath } from "../model/selection.ts";
 import type { Source, SourceContext } from "../sources/source.ts";
 import { patientKey } from "./filter.ts";
-import { type LevelOptions, levelRows, readLevel, shownItems } from "./levels.ts";
+import { type LevelOptions, levelRows, plural, plus, readLevel, shownItems } from "./levels.ts";
 
 /** Beside the sort of the selection, which has the usual share of memory. */
 const COUNT_MEMORY_BYTES = 8 * 1024 * 1024;
@@ -108,16 +108,21 @@ export async function* tagRows(
   yield* source.tags(item, context);
 }
 
-/** For `ls -l`: adds Series, Images and Bytes to the rows of one level; to those of a package's folder Files and Bytes. */
+/** For `ls -l`: adds Series, Images and Bytes to the rows of one level; of an archive of files Files and Bytes. */
 export async function levelTotals(
   source: Source,
   query: Query,
   context: SourceContext,
 ): Promise<(row: Row) => Row> {
   if (source.capabilities.nested) return folderTotals(source, query, context);
-  const { levels, fields } = source.capabilities;
+  const { levels, fields, itemLevel } = source.capabilities;
   const column = fields[levels[query.path.length] ?? ""];
-  const totals = new Map<Value, { series: number; images: number; bytes: number }>();
+  const none = (): { items: number; images: number; bytes: number | null } => ({
+    items: 0,
+    images: 0,
+    bytes: 0,
+  });
+  const totals = new Map<Value, ReturnType<typeof none>>();
   if (column === undefined) return (row) => row;
   const seen = new Set<string>();
   for await (const item of source.list(query, { complete: false }, context)) {
@@ -125,20 +130,20 @@ export async function levelTotals(
     seen.add(item.id);
     // Of the place as a whole, such as a description: an item is a row of its own.
     const key = item.labels[column] ?? item.address;
-    const total = totals.get(key) ?? { series: 0, images: 0, bytes: 0 };
-    total.series += 1;
+    const total = totals.get(key) ?? none();
+    total.items += 1;
     total.images += item.files ?? 0;
-    total.bytes += item.bytes ?? 0;
+    total.bytes = plus(total.bytes, item.bytes);
     totals.set(key, total);
   }
   return (row) => {
-    const total = totals.get(row[column] ?? row.address ?? null) ?? { series: 0, images: 0, bytes: 0 };
+    const { items, images, bytes } = totals.get(row[column] ?? row.address ?? null) ?? none();
     const { address, ...rest } = row;
     return {
       ...rest,
-      Series: total.series,
-      Images: total.images,
-      Bytes: total.bytes,
+      [plural(itemLevel)]: items,
+      ...(itemLevel === "file" ? {} : { Images: images }),
+      Bytes: bytes,
       address: address ?? null,
     };
   };
@@ -151,13 +156,13 @@ async function folderTotals(
   context: SourceContext,
 ): Promise<(row: Row) => Row> {
   const column = source.capabilities.fields[source.capabilities.itemLevel] ?? "";
-  const totals = new Map<string, { files: number; bytes: number }>();
+  const totals = new Map<string, { files: number; bytes: number | null }>();
   for await (const item of source.list({ path, filters }, { complete: false }, context)) {
     const segments = String(item.labels[column] ?? "").split("/");
     const key = formatPath(segments.slice(0, Math.min(path.length + 1, segments.length)));
     const total = totals.get(key) ?? { files: 0, bytes: 0 };
     total.files += item.files ?? 0;
-    total.bytes += item.bytes ?? 0;
+    total.bytes = plus(total.bytes, item.bytes);
     totals.set(key, total);
   }
   return (row) => {
