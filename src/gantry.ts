@@ -332,7 +332,7 @@ class OpenGantry implements Gantry {
     // Of a package only who has its link can use more than the path: that is what is appended to the link.
     const shownAddress = async ({ archive, address }: Item): Promise<string> =>
       (await this.#run.source(archive)).capabilities.openedByLink
-        ? address.slice(archive.length + 1)
+        ? address.slice(archive.length + 1) || "/"
         : address;
     async function* rows(): AsyncGenerator<Row> {
       for await (const item of items()) {

@@ -31,6 +31,18 @@ describe("the proof of an item", () => {
       { digests: null, files: 1, bytes: 1, withoutDigests: { form: null } },
       ["count", "size"],
     ],
+    [
+      "of some files by a digest",
+      [a, b],
+      { digests: sums(a), partial: true, files: 2, bytes: 3 },
+      ["listed-md5", "count", "size"],
+    ],
+    [
+      "of some, which are all",
+      [a],
+      { digests: sums(a), partial: true, files: 1, bytes: null },
+      ["md5", "count"],
+    ],
     ["of nothing", [], { digests: new Map(), files: 0, bytes: 0 }, ["count", "size"]],
   ] as const)("%s", (_, arrived, claims, proved) => {
     expect(prove(arrived, claims)).toEqual({ proved, contradiction: null });
@@ -41,6 +53,18 @@ describe("the proof of an item", () => {
     ["a stranger", [a, b], { digests: sums(a), files: 2, bytes: 3 }, "proof-digest"],
     ["a file that did not come", [a], { digests: sums(a, b), files: 2, bytes: 3 }, "proof-count"],
     ["no file at all", [], { digests: sums(a), files: null, bytes: null }, "proof-count"],
+    [
+      "a wrong one of some",
+      [a, file("bb", "xx")],
+      { digests: sums(b), partial: true, files: 2, bytes: 3 },
+      "proof-digest",
+    ],
+    [
+      "one of some that did not come",
+      [b],
+      { digests: sums(a), partial: true, files: 1, bytes: 2 },
+      "proof-count",
+    ],
     ["a count without digests", [a], { digests: null, files: 2, bytes: 1 }, "proof-count"],
     ["a size without digests", [a, b], { digests: null, files: 2, bytes: 4 }, "proof-size"],
     [
@@ -68,5 +92,17 @@ describe("the proof of an item", () => {
       proved: ["md5", "count"],
       contradiction: { code: "proof-size" },
     });
+  });
+
+  it("names exactly the wrong files and the missing ones", () => {
+    const wrong = ["d", "c"].map((name) => file(name, "xx"));
+    const list = sums(a, b, file("c"), file("d"), file("e"));
+    expect(() => prove([a, ...wrong], { digests: list, files: null, bytes: null })).toThrow(
+      "2 files are not what the archive vouches for: c, d; 2 files did not come although the checksum list names them: bb, e",
+    );
+    const many = Array.from({ length: 25 }, (_, n) => file(String(n).padStart(2, "0")));
+    expect(() => prove([], { digests: sums(...many), files: null, bytes: null })).toThrow(
+      /, 19 and 5 more$/u,
+    );
   });
 });

@@ -6,6 +6,7 @@
  * | digest of each file | all equal            | `md5` (or what it is) is proved                      |
  * | digest of each file | one differs          | proof-digest                                         |
  * | digest of each file | a file without one   | proof-digest: not of this item                       |
+ * | digest of some      | all equal            | `listed-md5` is proved, of the others count and size |
  * | digest of each file | a file did not come  | proof-count                                          |
  * | count, size         | equal                | `count`, `size` are proved                           |
  * | count, size         | differ, digests right| a contradiction: the archive's own list settles it   |
@@ -24,6 +25,8 @@ export interface ArrivedFile {
 
 export interface Claims {
   readonly digests: ReadonlyMap<string, Digest> | null;
+  /** True: files that `digests` does not name are of the item, too. */
+  readonly partial?: boolean;
   readonly files: number | null;
   readonly bytes: number | null;
   /** Set for an archive that never gives digests: what the files proved of themselves (e.g. `dicom`), if anything. */
@@ -46,35 +49,7 @@ export function prove(arrived: readonly ArrivedFile[], claims: Claims): Proof {
       "the archive gives neither a digest nor the number of files, so that nothing can be proved",
     );
   }
-  if (claims.digests) {
-    const missing = new Set(claims.digests.keys());
-    const algorithms = new Set<string>();
-    for (const file of arrived) {
-      const claimed = claims.digests.get(file.name);
-      if (claimed === undefined) {
-        throw new RunError(
-          "proof-digest",
-          `${file.name} came, but the archive's checksum list does not name it`,
-        );
-      }
-      if (claimed !== file.digest) {
-        throw new RunError(
-          "proof-digest",
-          `${file.name} is not what the archive vouches for (${claimed}, but ${file.digest} came)`,
-        );
-      }
-      missing.delete(file.name);
-      algorithms.add(digestAlgorithm(claimed));
-    }
-    const [first] = missing;
-    if (first !== undefined) {
-      throw new RunError(
-        "proof-count",
-        `${missing.size} files did not come although the checksum list names them, first ${first}`,
-      );
-    }
-    proved.push(...[...algorithms].sort());
-  }
+  if (claims.digests) proved.push(...proveDigests(arrived, claims.digests, claims.partial === true));
   let contradiction: Proof["contradiction"] = null;
   const compare = (what: string, code: ErrorCode, claimed: number | null, real: number): void => {
     if (claimed === null) return;
@@ -95,4 +70,47 @@ export function prove(arrived: readonly ArrivedFile[], claims: Claims): Proof {
   const form = claims.withoutDigests?.form;
   if (form) proved.push(form);
   return { proved, contradiction };
+}
+
+/** Throws `proof-digest`, `proof-count`. */
+function proveDigests(
+  arrived: readonly ArrivedFile[],
+  digests: ReadonlyMap<string, Digest>,
+  partial: boolean,
+): string[] {
+  const missing = new Set(digests.keys());
+  const algorithms = new Set<string>();
+  const wrong: string[] = [];
+  let reason = "";
+  let unnamed = 0;
+  for (const { name, digest } of arrived) {
+    const claimed = digests.get(name);
+    missing.delete(name);
+    if (claimed === undefined) {
+      unnamed += 1;
+      if (!partial)
+        throw new RunError("proof-digest", `${name} came, but the archive's checksum list does not name it`);
+    } else if (claimed === digest) algorithms.add(digestAlgorithm(claimed));
+    else {
+      wrong.push(name);
+      reason = ` (${claimed}, but ${digest} came)`;
+    }
+  }
+  const said: string[] = [];
+  if (wrong.length === 1) said.push(`${wrong[0]} is not what the archive vouches for${reason}`);
+  if (wrong.length > 1)
+    said.push(`${wrong.length} files are not what the archive vouches for: ${few(wrong)}`);
+  if (missing.size === 1) said.push(`${few(missing)} did not come although the checksum list names it`);
+  if (missing.size > 1)
+    said.push(`${missing.size} files did not come although the checksum list names them: ${few(missing)}`);
+  if (said.length > 0) throw new RunError(wrong.length > 0 ? "proof-digest" : "proof-count", said.join("; "));
+  return [...algorithms].sort().map((word) => (unnamed > 0 ? `listed-${word}` : word));
+}
+
+const MOST_NAMES = 20;
+
+function few(names: Iterable<string>): string {
+  const all = [...names].sort();
+  const more = all.length > MOST_NAMES ? ` and ${all.length - MOST_NAMES} more` : "";
+  return `${all.slice(0, MOST_NAMES).join(", ")}${more}`;
 }

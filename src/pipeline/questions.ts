@@ -149,7 +149,7 @@ export async function levelTotals(
   };
 }
 
-/** What lies at or below each row of a folder, links followed. */
+/** What lies at or below each row of a folder, links followed; null where nobody lists what there is. */
 async function folderTotals(
   source: Source,
   { path, filters }: Query,
@@ -157,7 +157,9 @@ async function folderTotals(
 ): Promise<(row: Row) => Row> {
   const column = source.capabilities.fields[source.capabilities.itemLevel] ?? "";
   const totals = new Map<string, { files: number; bytes: number | null }>();
+  let untold = false;
   for await (const item of source.list({ path, filters }, { complete: false }, context)) {
+    untold ||= item.files === null;
     const segments = String(item.labels[column] ?? "").split("/");
     const key = formatPath(segments.slice(0, Math.min(path.length + 1, segments.length)));
     const total = totals.get(key) ?? { files: 0, bytes: 0 };
@@ -167,6 +169,7 @@ async function folderTotals(
   }
   return (row) => {
     const { address, ...rest } = row;
+    if (untold) return { ...rest, Files: null, Bytes: null, address: address ?? null };
     const { files, bytes } = totals.get(String(address)) ?? { files: 0, bytes: 0 };
     return { ...rest, Files: files, Bytes: bytes, address: address ?? null };
   };

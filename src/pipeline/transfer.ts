@@ -331,12 +331,13 @@ class ItemTransfer {
     const { item, place, replaced } = this.#task;
     const { sink, context, append, emit, onWritten, holds } = this.#options;
     const writer = await sink.begin(item, place);
-    const finished: string[] = [];
+    const finished: { readonly file: string; readonly name: string }[] = [];
+    const right = new Set<string>();
     let written = 0;
     try {
       const arrived: Written[] = [];
       for await (const { name, body, file, digest } of delivery.entries) {
-        if (file !== undefined) finished.push(file);
+        if (file !== undefined) finished.push({ file, name });
         const hasher = createHasher(digest ?? source.capabilities.digest);
         const counted = hashed(body, hasher, (bytes) => {
           written += bytes;
@@ -346,6 +347,7 @@ class ItemTransfer {
       }
       const statement = delivery.statement();
       const claims = await claimsOf(source, item, arrived, statement, context);
+      for (const { name, digest } of arrived) if (claims.digests?.get(name) === digest) right.add(name);
       const { proved, contradiction } = prove(arrived, claims);
       const published = this.#judgePublished(arrived);
       const proof = [...new Set([...published, ...proved, ...(statement.checked ?? [])])];
@@ -365,7 +367,7 @@ class ItemTransfer {
       const disputed = contradiction?.sentence ?? null;
       const { from, facts } = statement;
       await append(this.#receipt({ files, place, from, facts, proof, disputed, tookMs }));
-      for (const path of finished) await rm(path, { force: true });
+      for (const { file } of finished) await rm(file, { force: true });
       await this.#tellQuarantined(quarantined, this.#aside);
       await emit({
         type: "item-stored",
@@ -381,9 +383,9 @@ class ItemTransfer {
     } catch (error) {
       onWritten(-written);
       await writer.abort();
-      // What was proved wrong must not be gone on with; anything else that came is worth keeping.
+      // What was not proved right must not be gone on with; anything else that came is worth keeping.
       if (error instanceof RunError && error.exit === 6)
-        for (const path of finished) await rm(path, { force: true });
+        for (const { file, name } of finished) if (!right.has(name)) await rm(file, { force: true });
       throw error;
     }
   }
@@ -504,13 +506,13 @@ async function claimsOf(
   statement: Statement,
   context: SourceContext,
 ): Promise<Claims> {
-  const { files, bytes } = statement;
+  const { files, bytes, partial = false } = statement;
   if (source.capabilities.digestless && statement.digests === null) {
     const form = (await source.inspect?.(item, arrived, context)) ?? null;
     return { digests: null, files, bytes, withoutDigests: { form } };
   }
   const digests = statement.digests ?? (source.vouch ? await source.vouch(item, arrived, context) : null);
-  return { digests, files, bytes };
+  return { digests, partial, files, bytes };
 }
 
 async function* hashed(

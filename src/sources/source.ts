@@ -130,6 +130,8 @@ export interface Entry {
 export interface Statement {
   /** By entry name. */
   readonly digests: ReadonlyMap<string, Digest> | null;
+  /** True: it vouches for some files by a digest, for the others by their count and size. */
+  readonly partial?: boolean;
   readonly files: number | null;
   readonly bytes: number | null;
   /** What the source itself found true of the whole item while it passed, e.g. `sha256`, `format`; for the receipt. */

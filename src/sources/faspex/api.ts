@@ -1,8 +1,12 @@
-/** The wire of Faspex 5: the only file that knows its routes below `/api/v5` (OpenAPI description of the vendor). */
+/**
+ * The wire of Faspex 5: the only file that knows its routes below `/api/v5` (OpenAPI description of the vendor). What
+ * Faspex 4 can answer of the same is answered, too.
+ */
 import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
 import type { SourceContext } from "../source.ts";
 import { NEW_LINK } from "./failure.ts";
+import { type FourDelivery, specOfAddress } from "./four.ts";
 import { FaspexSession, type SessionParts } from "./session.ts";
 import {
   isRecord,
@@ -56,6 +60,8 @@ export class FaspexApi {
   }
 
   async #show(context: Context): Promise<PackageFacts> {
+    const delivery = await this.session.delivery(context);
+    if (delivery !== null) return wholePackage(this.session.number, delivery);
     const number = await this.#number(context);
     const { json } = await this.session.ask({ method: "GET", path: `/packages/${number}` }, context);
     const facts = parsePackage(json, number);
@@ -180,6 +186,7 @@ export class FaspexApi {
     context: Context,
   ): Promise<TransferSpec> {
     const facts = await this.facts(context);
+    if (!facts.listed) return this.#wholeSpec(context);
     const { json } = await this.session.ask(
       {
         method: "POST",
@@ -195,6 +202,20 @@ export class FaspexApi {
     const spec = isRecord(json) && isRecord(json.data) && !("token" in json) ? json.data : json;
     if (!isRecord(spec)) throw this.#strange("gives no transfer specification");
     return spec;
+  }
+
+  async #wholeSpec(context: Context): Promise<TransferSpec> {
+    const delivery = await this.session.delivery(context);
+    if (!delivery?.address) {
+      throw new RunError("access-denied", `${this.subject} is empty, or its content was deleted`, {
+        hint: NEW_LINK,
+      });
+    }
+    const spec = specOfAddress(delivery.address);
+    if (spec === null) throw this.#strange("gives no address of a transfer");
+    return "token" in spec
+      ? spec
+      : { ...spec, token: await this.session.issueToken(delivery.address, context) };
   }
 
   /** Makes a package to send; nobody named: it goes to whom the link is of. Its number. */
@@ -257,6 +278,7 @@ export class FaspexApi {
 
   /** Base of the HTTP gateway, if the server has one. */
   async gatewayUrl(context: Context): Promise<URL | null> {
+    if (!(await this.facts(context)).listed) return null;
     const read = async (path: string): Promise<Wire> => {
       const accepts = [401, 403, 404];
       const { json } = await this.session.ask({ method: "GET", path, accepts }, context);
@@ -273,6 +295,24 @@ export class FaspexApi {
     return new RunError("archive-reply", `${this.subject} ${what}`);
   }
 }
+
+/** All that an entry of Faspex 4 tells. */
+const wholePackage = (id: string, { title, updated }: FourDelivery): PackageFacts => ({
+  id,
+  title,
+  state: "",
+  uploadStatus: "",
+  totalBytes: null,
+  totalFiles: null,
+  filesOnServer: "",
+  expires: null,
+  encrypted: false,
+  httpForbidden: false,
+  listed: false,
+  sent: updated,
+  paged: null,
+  recipient: {},
+});
 
 export interface UploadState {
   /** `completed`, `transferring`, `failed` … */

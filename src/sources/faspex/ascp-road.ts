@@ -181,26 +181,42 @@ export class AscpRoad {
       context,
     );
     const sources = sourcesOf(spec);
-    const host = textOf(spec.remote_host);
-    if (host === null || sources === null || sources.length !== group.length) {
-      throw new RunError(
-        "archive-reply",
-        `${this.#api.subject}: the transfer specification is not for what was asked`,
-      );
-    }
-    return {
-      ...(spec as Readonly<Record<string, Json>>),
-      ...withTransferId(spec),
-      direction: "receive",
-      remote_host: host,
-      // The token is for these sources in this order.
-      paths: group.map(({ destination }, index) => ({ source: sources[index] ?? "", destination })),
-      resume_policy: "sparse_csum",
-      create_dir: true,
-      precalculate_job_size: true,
-    };
+    if (sources?.length !== group.length) throw strangeSpec(this.#api);
+    // The token is for these sources in this order.
+    const paths = group.map(({ destination }, index) => ({ source: sources[index] ?? "", destination }));
+    return completeSpec(this.#api, spec, paths);
   }
 }
+
+/** The specification of a package as a whole, under the server's name for it. */
+export async function wholeSpec(api: FaspexApi, context: Context): Promise<TransferSpec> {
+  const spec = await api.downloadSpec([[]], "connect", context);
+  const sources = sourcesOf(spec);
+  if (sources?.length !== 1) throw strangeSpec(api);
+  return completeSpec(
+    api,
+    spec,
+    sources.map((source) => ({ source })),
+  );
+}
+
+function completeSpec(api: FaspexApi, spec: Wire, paths: TransferSpec["paths"]): TransferSpec {
+  const host = textOf(spec.remote_host);
+  if (host === null) throw strangeSpec(api);
+  return {
+    ...(spec as Readonly<Record<string, Json>>),
+    ...withTransferId(spec),
+    direction: "receive",
+    remote_host: host,
+    paths,
+    resume_policy: "sparse_csum",
+    create_dir: true,
+    precalculate_job_size: true,
+  };
+}
+
+const strangeSpec = ({ subject }: FaspexApi): RunError =>
+  new RunError("archive-reply", `${subject}: the transfer specification is not for what was asked`);
 
 /** Tags of Faspex tell the server of the transfer; each transfer has an identity in them (IBM aspera-cli, transfer/spec). */
 function withTransferId(spec: Wire): { tags?: Readonly<Record<string, Json>> } {

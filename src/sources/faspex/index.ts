@@ -34,13 +34,15 @@ import {
   fileNameOf,
   isDecrypted,
   isMissing,
+  isWhole,
   LAYOUTS,
   pathOf,
   SUMMARY_COLUMNS,
 } from "./map.ts";
-import { PackageSums } from "./sums.ts";
+import { PackageSums, tooLarge } from "./sums.ts";
 import { PackageTree } from "./tree.ts";
 import { uploadPackage } from "./upload.ts";
+import { WholePackage } from "./whole.ts";
 import type { PackageEntry } from "./wire.ts";
 
 const CAPABILITIES: Capabilities = {
@@ -75,7 +77,8 @@ class FaspexSource implements Source {
   #blocked: RunError | null = null;
   readonly #api: FaspexApi;
   readonly #tree: PackageTree;
-  readonly #sums: PackageSums;
+  readonly #sums: PackageSums<SourceContext>;
+  readonly #whole: WholePackage;
   #gateway: Promise<Gateway> | null = null;
 
   constructor({ archive, http, ascp, redactor, link = () => null }: SourceOptions) {
@@ -83,15 +86,26 @@ class FaspexSource implements Source {
     this.#http = http;
     this.#ascp = ascp ?? null;
     this.#api = new FaspexApi({ http, archive, link, redactor });
+    this.#whole = new WholePackage(this.#api, this.#ascp);
     this.#tree = new PackageTree(this.#api);
     this.#sums = new PackageSums((entry, maxBytes, context) => this.#readFile(entry, maxBytes, context));
   }
 
   async resolve(query: Query, context: SourceContext): Promise<Query> {
+    if (await this.#isWhole(context)) return this.#whole.resolve(query);
     return { path: (await this.#tree.find(query.path, context)).path, filters: query.filters };
   }
 
+  /** Its files are listed nowhere. */
+  async #isWhole(context: SourceContext): Promise<boolean> {
+    return !(await this.#api.askFacts(context)).listed;
+  }
+
   async *browse({ path }: Query, context: SourceContext): AsyncIterable<Row> {
+    if (await this.#isWhole(context)) {
+      yield await this.#whole.row(context);
+      return;
+    }
     const entry = await this.#tree.find(path, context);
     if (entry.type === "file") {
       yield entryRow(entry);
@@ -120,6 +134,10 @@ class FaspexSource implements Source {
     const facts = await this.#api.askFacts(context);
     // What is needed to have the bytes is said before anything begins.
     if (options.complete) await this.#ascpRoad(context);
+    if (!facts.listed) {
+      yield await this.#whole.item(context);
+      return;
+    }
     const decrypted = facts.encrypted && this.#ascp?.decrypts === true;
     const start = await this.#tree.find(path, context);
     const enter = this.#sumsReader(options, context);
@@ -162,6 +180,10 @@ class FaspexSource implements Source {
 
   async *lookup(paths: AsyncIterable<readonly string[]>, context: SourceContext): AsyncIterable<Item> {
     for await (const path of paths) {
+      if (await this.#isWhole(context)) {
+        yield path.length === 0 ? await this.#whole.item(context) : this.#unknown(path);
+        continue;
+      }
       try {
         await this.#tree.find(path, context);
       } catch (error) {
@@ -198,6 +220,11 @@ class FaspexSource implements Source {
   async *fetch(items: readonly Item[], options: FetchOptions, context: Context): AsyncIterable<Delivery> {
     const wanted: WantedItem[] = [];
     for (const item of items) {
+      if (isWhole(item)) {
+        await this.#ascpRoad(context);
+        yield await this.#whole.fetch(item, options, context);
+        continue;
+      }
       const path = pathOf(item);
       if (!isMissing(item))
         wanted.push({
@@ -335,10 +362,7 @@ class FaspexSource implements Source {
       let size = 0;
       for await (const chunk of this.#stream(entry, attempt, context)) {
         size += chunk.length;
-        if (size > maxBytes)
-          throw new RunError("archive-reply", `${name} is no list of checksums: it is too large`, {
-            retry: "never",
-          });
+        if (size > maxBytes) throw tooLarge(entry.path);
         chunks.push(chunk);
       }
       if (entry.bytes !== null && entry.bytes !== size)

@@ -55,6 +55,38 @@ export function fileItem({
   };
 }
 
+/** A package whose files nobody lists: it comes whole. Whether it has changed can't be known, but none ever does. */
+export function wholeItem(
+  archive: string,
+  { id, title, sent }: Pick<PackageFacts, "id" | "title" | "sent">,
+  decrypted: boolean,
+): Item {
+  return {
+    id: `faspex-package:${archive}`,
+    revision: decrypted ? "decrypted" : "as-sent",
+    archive,
+    address: formatAddress(archive, []),
+    bytes: null,
+    files: null,
+    labels: {
+      Package: id,
+      ...(title === null ? {} : { Title: title }),
+      ...(sent === null ? {} : { Changed: sent }),
+    },
+  };
+}
+
+export const isWhole = ({ id }: Item): boolean => id.startsWith("faspex-package:");
+
+/** The one row of a listing of it; its address is the package itself. */
+export const wholeRow = ({ id, title, sent }: Pick<PackageFacts, "id" | "title" | "sent">): Row => ({
+  Name: folderName(title ?? id),
+  Type: "package",
+  Bytes: null,
+  Changed: sent,
+  address: "/",
+});
+
 /** What cannot stand in the id of an item as it is: controls, quotes, and what escapes are made of. */
 const idPath = (path: readonly string[]): string =>
   path
@@ -89,10 +121,14 @@ export function entryRow({ path, type, bytes, mtime, isLink }: PackageEntry): Ro
 }
 
 /** As a package lies on the disk after a download by ascp: a folder `PKG - TITLE`, and in it the package's own paths. */
-const asPackage: Layout = (item) => ({
-  folder: [`PKG - ${item.labels.Title ?? item.labels.Package}`, ...pathOf(item).slice(0, -1)],
-  file: fileNameOf(item),
-});
+const asPackage: Layout = (item) => {
+  const top = folderName(String(item.labels.Title ?? item.labels.Package));
+  return isWhole(item)
+    ? { folder: [top] }
+    : { folder: [top, ...pathOf(item).slice(0, -1)], file: fileNameOf(item) };
+};
+
+const folderName = (title: string): string => `PKG - ${title}`;
 
 /** As `ascli … packages receive PATH…` places what is named: the last element of each path, in the target folder. */
 const flat: Layout = (item) => {

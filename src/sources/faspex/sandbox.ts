@@ -112,7 +112,7 @@ class FaspexStandIn implements StandIn {
           const delivery = (await this.#all()).find(
             (one) =>
               one.server === "four" &&
-              one.link === "fine" &&
+              one.link !== "unknown-passcode" &&
               one.number === number &&
               one.passcode === passcode,
           );

@@ -1,7 +1,8 @@
 /**
  * The way in by a public link (IBM aspera-cli 4.25, faspex5 plugin and aspera/api/faspex.rb): the link leads to its
  * landing page, the application's `config.js` names the client, the link's context is exchanged for a code and the code
- * for a token (Faspex 5.0.13 and later). An older server takes the link's passcode with each request.
+ * for a token (Faspex 5.0.13 and later). An older server takes the link's passcode with each request. A link of Faspex 4
+ * is answered with its delivery at once.
  */
 import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
@@ -9,6 +10,7 @@ import { type Redactor, redactUrl } from "../../lib/redact.ts";
 import { type LinkContext, linkContextText, parseLinkContext } from "../../model/site.ts";
 import type { Http, HttpRequest, HttpResponse } from "../../transports/http.ts";
 import { NEW_LINK, readFailure, refusal, SECOND_FACTOR, shortened } from "./failure.ts";
+import { type FourDelivery, parseDelivery, tokenRequest } from "./four.ts";
 import { isRecord, textOf } from "./wire.ts";
 
 export interface SessionParts {
@@ -52,6 +54,8 @@ export class FaspexSession {
   readonly #parts: SessionParts;
   readonly archive: string;
   readonly host: string;
+  /** Of the package, as the link says it. */
+  readonly number: string;
   /** For people: what the link is to. */
   readonly subject: string;
   #door: Promise<Door> | null = null;
@@ -62,6 +66,7 @@ export class FaspexSession {
     this.archive = parts.archive;
     const [host = "", number = ""] = parts.archive.split("/");
     this.host = host;
+    this.number = number;
     this.subject = number.startsWith("upload-")
       ? `the upload link to ${host}`
       : `package ${number} of ${host}`;
@@ -130,7 +135,48 @@ export class FaspexSession {
     return this.#parts.http.request({ ...request, redirects: "manual" }, context);
   }
 
-  async #findDoor(context: Context): Promise<Door> {
+  /**
+   * What a link of Faspex 4 opens, asked anew: the token in it is good for a day. Null: it is of Faspex 5, or leads
+   * there by now. Throws `access-denied`, `archive-…`.
+   */
+  async delivery(context: Context): Promise<FourDelivery | null> {
+    if (linkContextText(this.#link()) !== null) return null;
+    const { url, text } = await this.#land("application/xml", context);
+    if (linkContextText(url.href) !== null) return null;
+    const delivery = parseDelivery(text);
+    if (delivery === null) throw this.#gone();
+    if (delivery.address !== null) this.#parts.redactor.add(delivery.address);
+    return delivery;
+  }
+
+  /** A token for a delivery whose address holds none. */
+  async issueToken(address: string, context: Context): Promise<string> {
+    const url = new URL(this.#link());
+    url.pathname = url.pathname.replace(/\/(?:external_)?deliveries\/.*$/u, "/issue-token");
+    url.search = "?direction=down";
+    const headers = { "content-type": "application/vnd.aspera.url-list+xml", accept: "text/plain" };
+    const body = tokenRequest(address);
+    const response = await this.#send(
+      { method: "POST", url, headers, body, firstByteTimeoutMs: FIRST_BYTE_MS },
+      context,
+    );
+    const text = await response.text(MAX_PAGE_BYTES);
+    if (response.status !== 200) throw refusal({ subject: this.subject, response, text }, context);
+    const token = text.trim();
+    if (token === "" || /[\s<]/u.test(token))
+      throw new RunError("archive-reply", `${this.subject}: the server gave no token`, {
+        at: { url: response.url },
+      });
+    this.#parts.redactor.add(token);
+    return token;
+  }
+
+  #gone(): RunError {
+    const why = "the link is of Faspex 4, and has expired, or the server has a newer Faspex by now";
+    return new RunError("access-denied", `${this.subject} is not found: ${why}`, { hint: NEW_LINK });
+  }
+
+  #link(): string {
     const link = this.#parts.link();
     if (link === null) {
       throw new RunError("access-login", `the link that opens ${this.subject} is not known here`, {
@@ -138,22 +184,24 @@ export class FaspexSession {
       });
     }
     this.#parts.redactor.add(link);
-    if (linkContextText(link) === null) {
-      throw new RunError("usage", `${this.subject}: this is a link of Faspex 4, which is not opened yet`, {
-        hint: "ask the sender for a link of Faspex 5; TCIA's pages have them: gantry find tcia:COLLECTION --downloads",
-      });
-    }
-    let url = new URL(link);
+    return link;
+  }
+
+  /** The page that the link leads to in the end, and where that is. */
+  async #land(accept: string, context: Context): Promise<{ readonly url: URL; readonly text: string }> {
+    let url = new URL(this.#link());
     for (let hop = 0; ; hop += 1) {
       const response = await this.#send(
-        { method: "GET", url, headers: { accept: "text/html,*/*" }, firstByteTimeoutMs: FIRST_BYTE_MS },
+        { method: "GET", url, headers: { accept }, firstByteTimeoutMs: FIRST_BYTE_MS },
         context,
       );
       const location = response.header("location");
       if (response.status < 300 || response.status > 399 || location === undefined) {
         const text = await response.text(MAX_PAGE_BYTES);
+        const unknown = response.status === 404 || response.status === 410;
+        if (unknown && linkContextText(this.#link()) === null) throw this.#gone();
         if (response.status >= 400) throw refusal({ subject: this.subject, response, text }, context);
-        break;
+        return { url, text };
       }
       await response.discard();
       const next = URL.canParse(location, url.href) ? new URL(location, url.href) : null;
@@ -167,6 +215,10 @@ export class FaspexSession {
       }
       url = next;
     }
+  }
+
+  async #findDoor(context: Context): Promise<Door> {
+    const { url } = await this.#land("text/html,*/*", context);
     const contextText = linkContextText(url.href);
     const read = contextText === null ? null : parseLinkContext(contextText);
     if (contextText === null || read === null) {

@@ -3,16 +3,20 @@
  * files. The nearest list above a file that names it is the one that counts.
  */
 import { RunError } from "../../errors.ts";
+import type { Context } from "../../lib/context.ts";
 import { type Digest, digestOfHex } from "../../lib/digest.ts";
 import { parseSumsLine } from "../../model/sums-line.ts";
-import type { SourceContext } from "../source.ts";
 import type { Folder } from "./tree.ts";
 import type { PackageEntry } from "./wire.ts";
 
 /** Fifty bytes and a path for each of some hundred thousand files. */
 const MAX_LIST_BYTES = 128 * 1024 * 1024;
 
-export type ReadFile = (entry: PackageEntry, maxBytes: number, context: SourceContext) => Promise<Uint8Array>;
+export type ReadFile<C extends Context> = (
+  entry: PackageEntry,
+  maxBytes: number,
+  context: C,
+) => Promise<Uint8Array>;
 
 interface List {
   /** Of the list itself. */
@@ -26,16 +30,16 @@ interface List {
 export const isSumsName = (name: string): boolean =>
   /\.(?:sums|md5|md5sums|sha1sums|sha256sums|sha512sums)$/iu.test(name);
 
-export class PackageSums {
-  readonly #read: ReadFile;
+export class PackageSums<C extends Context> {
+  readonly #read: ReadFile<C>;
   readonly #lists = new Map<string, { readonly version: string; readonly list: Promise<List | null> }>();
 
-  constructor(read: ReadFile) {
+  constructor(read: ReadFile<C>) {
     this.#read = read;
   }
 
   /** Reads the lists of a folder that was listed. Throws what reading throws; a list that can't be understood is none. */
-  async enter(folder: Folder, context: SourceContext): Promise<void> {
+  async enter(folder: Folder, context: C): Promise<void> {
     for (const entry of folder) {
       if (entry.type === "folder" || !isSumsName(entry.path.at(-1) ?? "")) continue;
       // A list that changed is read again, and takes the place of the older one.
@@ -82,7 +86,7 @@ export class PackageSums {
     }
   }
 
-  async #load(entry: PackageEntry, context: SourceContext): Promise<List | null> {
+  async #load(entry: PackageEntry, context: C): Promise<List | null> {
     const name = entry.path.join("/");
     const text = new TextDecoder("utf-8").decode(await this.#read(entry, MAX_LIST_BYTES, context));
     const digests = new Map<string, Digest>();
@@ -107,3 +111,8 @@ export class PackageSums {
 
 const isBelow = (path: readonly string[], folder: readonly string[]): boolean =>
   folder.length <= path.length && folder.every((name, index) => path[index] === name);
+
+export const tooLarge = (path: readonly string[]): RunError =>
+  new RunError("archive-reply", `${path.join("/")} is no list of checksums: it is too large`, {
+    retry: "never",
+  });

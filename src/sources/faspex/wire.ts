@@ -29,6 +29,10 @@ export interface PackageFacts {
   readonly expires: string | null;
   readonly encrypted: boolean;
   readonly httpForbidden: boolean;
+  /** Its files can be listed, and fetched one by one; else it comes whole. */
+  readonly listed: boolean;
+  /** When it was sent, ISO 8601; null where that is not told, or files tell their own time. */
+  readonly sent: string | null;
   /** Which way of paging its listings have; null: it does not say. */
   readonly paged: boolean | null;
   /** What newer servers want to be told with each question about the package's files. */
@@ -49,6 +53,8 @@ export function parsePackage(json: unknown, id: string): PackageFacts | null {
     expires: textOf(json.expiration_date),
     encrypted: json.ear_enabled === true,
     httpForbidden: json.prevent_http_download === true,
+    listed: true,
+    sent: null,
     paged: typeof json.pagination_browsing === "boolean" ? json.pagination_browsing : null,
     recipient: recipientOf(json.recipients),
   };

@@ -71,6 +71,8 @@ export function deliveriesOf(packages: readonly SandboxPackage[], seed: number):
     ["link-unknown", { link: "unknown-passcode" }],
     ["old-unknown", { server: "old", link: "unknown-passcode" }],
     ["old-expired", { server: "old", link: "expired" }],
+    ["four-moved", { server: "four", link: "expired" }],
+    ["four-deleted", { server: "four", state: "deleted" }],
   ];
   return [
     ...variants.map(([name, traits], index) => delivery(name, String(701 + index), first, traits, seed)),

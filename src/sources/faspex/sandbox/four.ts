@@ -13,12 +13,15 @@ export function entryReply(
   transfers: TransferServer,
 ): Reply {
   if (delivery === undefined) return html(200, "<h1>Package not found</h1>");
+  // A server that has a newer Faspex by now sends its visitors there.
+  if (delivery.link === "expired") return { status: 302, headers: { Location: "/aspera/faspex/" } };
   if (!(request.headers.accept ?? "").includes("application/xml")) return html(200, "<h1>Package</h1>");
   const {
     number,
     place,
     package: { title },
   } = delivery;
+  const deleted = delivery.state === "deleted";
   const token = delivery.wrapped ? null : grantFor(delivery, [place], transfers);
   return {
     status: 200,
@@ -29,7 +32,7 @@ export function entryReply(
   <title>${escaped(title)}</title>
   <updated>2024-03-23T21:07:20Z</updated>
   <link rel="alternate" type="text/html" href="external_deliveries/${number}"/>
-  <link rel="package" href="${escaped(transferAddress(place, token, transfers.port))}"/>
+  ${deleted ? "" : `<link rel="package" href="${escaped(transferAddress(place, token, transfers.port))}"/>`}
 </entry>
 `,
   };
