@@ -152,6 +152,8 @@ export async function writeDerived(
         unlessSame: true,
         beforeReplace: async () => {
           if (inTheWay) await options.setAside?.(path);
+          // Known as ours before it is there: else, after a cut, it is taken for another tool's.
+          if (foreign) await noteCompanions(state, [path]);
         },
       });
     }

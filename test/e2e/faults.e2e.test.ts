@@ -75,6 +75,7 @@ describe("faults of the machine", () => {
     ["size=700k", 7, /1\.6 MB are to be fetched, and the disk has [\d.]+ kB free/],
     ["size=64m,nr_inodes=60", 7, /80 files are to be fetched, and the disk has room for \d+ more/],
     ["size=1700k", 3, /disk is full/],
+    ["size=64m,nr_inodes=101", 3, /inode/],
     ["size=64m,nr_inodes=110", 3, /inode/],
   ])("a disk of %s ends with status %i (needs root)", PATIENT, async (options, code, sentence) => {
     const mount = await disk(options);
