@@ -108,7 +108,8 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     generation: () => tokens.generation,
     announce: (hello) => announceTransfer(hello, deck, log, startedAt),
   });
-  const world = { dataset, studies, packages, transfers, seed, user, password, tokens, precompute };
+  const links = (origin: string): Promise<Record<string, string>> => linksAt(origin);
+  const world = { dataset, studies, packages, links, transfers, seed, user, password, tokens, precompute };
   const standIns = await Promise.all(STAND_INS.map((open) => open(world)));
   const control = createControl({
     dataset,
@@ -259,6 +260,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
       NO_PROXY: "127.0.0.1,localhost",
       no_proxy: "127.0.0.1,localhost",
       GANTRY_ASCP: product.ascp,
+      ASPERA_SCP_PASS: password,
       ...Object.fromEntries(archives.flatMap(credentialVariables)),
       ...(tls === null
         ? {}

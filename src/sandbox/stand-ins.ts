@@ -89,6 +89,8 @@ export interface World {
   /** Imaging studies, opened when first asked for, with all changes made at the control door. */
   readonly studies: ChangedStudies;
   readonly packages: PackageShelf;
+  /** What all stand-ins of the sandbox say of themselves with `StandIn.links`. */
+  readonly links: (origin: string) => Promise<Readonly<Record<string, string>>>;
   /** What the stand-in `ascp` talks to. */
   readonly transfers: TransferServer;
   readonly seed: number;

@@ -124,7 +124,7 @@ describe("get of an ascp site", () => {
   });
 
   it.each([
-    ["no login at all", {}, "README.txt", 4, "ASPERA_SCP_PASS"],
+    ["no login at all", { ASPERA_SCP_PASS: "" }, "README.txt", 4, "ASPERA_SCP_PASS"],
     ["a wrong password", { ASPERA_SCP_PASS: "wrong" }, "README.txt", 4, "refuses the login"],
     ["a path that is not there", PASSWORD, "nothing-here", 4, "no such file"],
   ])("with %s ends with one sentence", async (_, env, path, code, words) => {

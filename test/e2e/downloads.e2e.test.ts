@@ -136,6 +136,16 @@ describe("get of what it lists", () => {
     expect((await runVerify(dir)).summary).toMatchObject({ exit: 0 });
   });
 
+  it("a package is fetched by its link, and its site's password is at hand in the sandbox", async () => {
+    const dir = await freshDir();
+    const { code, said } = await get([addressOf("Tissue slide images"), "README.txt"], dir);
+    expect(code, said).toBe(0);
+    expect(await listFiles(dir)).toEqual([expect.stringMatching(/^PKG - .*\/README\.txt$/u)]);
+    const { site } = await stage.sandbox.links();
+    const from = `${site}Phantom_tumor_ROIs_v1/README.txt`;
+    expect(await get([from], await freshDir())).toMatchObject({ code: 0 });
+  });
+
   it("a package's link that is cut is refused, and its key is not repeated", async () => {
     const link = addressOf("Tissue slide images").slice(0, -10);
     const { code, said } = await get([link], await freshDir());

@@ -58,9 +58,8 @@ describe.each(commands)("gantry help $name", ({ examples }) => {
     if (before !== undefined)
       expect(await desk.type(`SDK='${links.sdk}'\n${before}`)).toMatchObject({ code: 0 });
     const until = UNTIL[line];
-    const typed = `export ASPERA_SCP_PASS=demo\n${filledIn(line)}`;
     const { code, stdout, stderr } = await desk.type(
-      typed,
+      filledIn(line),
       until === undefined ? {} : { interruptAt: until },
     );
     expect({ code, stdout, stderr }).toMatchObject({ code: ENDS_WITH[line] ?? 0 });

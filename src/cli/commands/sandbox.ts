@@ -138,7 +138,10 @@ async function linkVariables(sandbox: Sandbox): Promise<Record<string, string>> 
 /** The caller's accounts are for the real archives: a stand-in, and its record of requests, must not see them. */
 const withoutAccounts = (env: Io["env"]): Io["env"] =>
   Object.fromEntries(
-    Object.entries(env).filter(([name]) => !/^GANTRY_.+_(USER|PASSWORD|TOKEN|API_KEY)$/u.test(name)),
+    Object.entries(env).filter(
+      ([name]) =>
+        !/^(?:GANTRY_.+_(?:USER|PASSWORD|TOKEN|API_KEY)|ASPERA_SCP_(?:PASS|KEY|TOKEN|FILEPASS))$/u.test(name),
+    ),
   );
 
 interface Door {
@@ -193,9 +196,9 @@ async function serve(sandbox: Sandbox, { io, signal, onInterrupt }: Running): Pr
           : [
               "",
               "A package, by its link; the stand-in ascp",
-              `  export GANTRY_ASCP=${shellWord(sandbox.ascp)}`,
+              `  export GANTRY_ASCP=${shellWord(sandbox.ascp)} ASPERA_SCP_PASS=${sandbox.environment.ASPERA_SCP_PASS}`,
               `  gantry ls "$(curl -s ${door}/_sandbox/links/package)"`,
-              `  (more links, and an ascp site: curl ${door}/_sandbox/links)`,
+              `  (more links, and ascp sites, whose user demo that password is of: curl ${door}/_sandbox/links)`,
             ]),
         "",
         "The control door: faults, changes, requests seen",

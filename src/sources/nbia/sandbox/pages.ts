@@ -8,6 +8,7 @@
 import { createHash } from "node:crypto";
 import { type ZipInput, zipStream } from "../../../lib/zip-writer.ts";
 import type { SandboxSeries } from "../../../sandbox/data/dataset.ts";
+import { filesBelow } from "../../../sandbox/data/packages.ts";
 import { type PlainFile, plainFileReply } from "../../../sandbox/plain-file.ts";
 import type { Reply, Route, SandboxRequest, World } from "../../../sandbox/stand-ins.ts";
 import { collect } from "../../../sandbox/wire.ts";
@@ -17,6 +18,12 @@ interface Collection {
   readonly series: readonly SandboxSeries[];
   /** Of the record; its downloads' are the next ones. */
   readonly id: number;
+}
+
+interface Slides {
+  readonly link: string;
+  readonly files: number;
+  readonly bytes: number;
 }
 
 type Json = Readonly<Record<string, unknown>>;
@@ -66,11 +73,22 @@ export class CollectionPages {
       .map(([name, series], index) => ({ name, series, id: 41_000 + index * 10 }));
   }
 
-  #list(version: "v1" | "v2", resource: string, request: SandboxRequest): Reply {
+  /** The package that each page offers: the one that examples use. */
+  async #slides(origin: string): Promise<Slides | null> {
+    const { package: link } = await this.#world.links(origin);
+    const [first] = (await this.#world.packages.opened()).packages;
+    if (link === undefined || first === undefined) return null;
+    const sizes = [...filesBelow(first.root)].map(({ file }) => file.sizeBytes);
+    return { link, files: sizes.length, bytes: sizes.reduce((sum, size) => sum + size, 0) };
+  }
+
+  async #list(version: "v1" | "v2", resource: string, request: SandboxRequest): Promise<Reply> {
     const { query } = request;
+    const origin = originOf(request);
+    const slides = await this.#slides(origin);
     const verbose = version === "v2" && query.get("v") === "1";
     const collections = this.#collections();
-    const downloads = collections.flatMap((each) => downloadsOf(each, originOf(request)));
+    const downloads = collections.flatMap((each) => downloadsOf(each, origin, slides));
     let rows: Json[];
     if (resource === "downloads") rows = downloads.map((row) => (verbose ? verboseForm(row) : row));
     else {
@@ -165,7 +183,7 @@ function resultRow({ name, id }: Collection): Json {
 }
 
 /** In the form of v1. */
-function downloadsOf(collection: Collection, origin: string): Json[] {
+function downloadsOf(collection: Collection, origin: string, slides: Slides | null): Json[] {
   const { name, id, series } = collection;
   const slug = slugOf(name);
   const bytes = series.reduce((sum, each) => sum + each.fileSizeBytes, 0);
@@ -229,18 +247,22 @@ function downloadsOf(collection: Collection, origin: string): Json[] {
       download_size_unit: "mb",
       download_url: fileUrl(origin, collection, `${slug}-annotations.zip`),
     },
-    {
-      ...common,
-      id: id + 4,
-      download_title: "Tissue slide images",
-      download_type: "Pathology Images",
-      data_type: ["Pathology"],
-      file_type: ["SVS"],
-      download_size: "12.25",
-      download_size_unit: "gb",
-      download_url: `https://faspex.cancerimagingarchive.net/aspera/faspex/public/package?context=${context(collection)}`,
-      image_count: "1,200",
-    },
+    ...(slides === null
+      ? []
+      : [
+          {
+            ...common,
+            id: id + 4,
+            download_title: "Tissue slide images",
+            download_type: "Pathology Images",
+            data_type: ["Pathology"],
+            file_type: ["SVS"],
+            download_size: String(slides.bytes / 1000),
+            download_size_unit: "kb",
+            download_url: slides.link,
+            image_count: slides.files.toLocaleString("en-US"),
+          },
+        ]),
     {
       ...common,
       id: id + 6,
@@ -356,18 +378,6 @@ const modifiedAt = ({ series }: Collection): string =>
 
 const fileUrl = (origin: string, { id }: Collection, name: string): string =>
   `${origin}/wp-content/uploads/${id}/${name}`;
-
-/** As Faspex writes it: JSON in Base64 (IBM aspera-cli, faspex5 public links). */
-const context = ({ id, name }: Collection): string =>
-  Buffer.from(
-    JSON.stringify({
-      resource: "packages",
-      type: "external_download_package",
-      id: String(id),
-      passcode: hash(name).toString("hex").slice(0, 24),
-      package_id: String(id),
-    }),
-  ).toString("base64url");
 
 const hash = (text: string): Buffer => createHash("sha512").update(text).digest();
 
