@@ -3,7 +3,7 @@
  * transfers are noticed, and where credentials are kept from other origins.
  */
 import { createGunzip } from "node:zlib";
-import { Agent, type Dispatcher, EnvHttpProxyAgent } from "undici";
+import type { Dispatcher } from "undici";
 import { type ErrorCode, RunError } from "../errors.ts";
 import { parseRetryAfter } from "../lib/backoff.ts";
 import type { Context } from "../lib/context.ts";
@@ -59,15 +59,21 @@ export interface Http {
 const MAX_REDIRECTS = 5;
 const CONNECT_TIMEOUT_MS = 20_000;
 
+/** Throws `usage` for surroundings that can't be used. */
 export function createHttp(options: HttpOptions): Http {
-  const dispatcher = createDispatcher(options);
+  const openDispatcher = prepareDispatcher(options);
+  let dispatcher: Promise<Dispatcher> | null = null;
   return {
-    request: (request, context) => follow(dispatcher, options, request, context),
-    close: () => dispatcher.destroy(),
+    request: async (request, context) => {
+      dispatcher ??= openDispatcher();
+      return follow(await dispatcher, options, request, context);
+    },
+    close: async () => (await dispatcher)?.destroy(),
   };
 }
 
-function createDispatcher(options: HttpOptions): Dispatcher {
+/** The library comes with the first request: commands that ask no archive do without its weight. */
+function prepareDispatcher(options: HttpOptions): () => Promise<Dispatcher> {
   const { environment } = options;
   const ca = trustedAuthorities(environment);
   const connect = { timeout: CONNECT_TIMEOUT_MS, ...(ca ? { ca } : {}) };
@@ -78,19 +84,23 @@ function createDispatcher(options: HttpOptions): Dispatcher {
   };
   const httpProxy = proxyAddress(environment, "http");
   const httpsProxy = proxyAddress(environment, "https");
-  if (!httpProxy && !httpsProxy) return new Agent(common);
-  return new EnvHttpProxyAgent({
-    ...common,
-    // `connect` concerns direct connections only.
-    requestTls: connect,
-    proxyTls: connect,
-    // As curl does: many proxies allow a tunnel to port 443 only.
-    proxyTunnel: false,
-    // Empty and not absent, for which undici would look at the process's own environment.
-    httpProxy,
-    httpsProxy,
-    noProxy: readNoProxy(environment),
-  });
+  const noProxy = readNoProxy(environment);
+  return async () => {
+    const { Agent, EnvHttpProxyAgent } = await import("undici");
+    if (!httpProxy && !httpsProxy) return new Agent(common);
+    return new EnvHttpProxyAgent({
+      ...common,
+      // `connect` concerns direct connections only.
+      requestTls: connect,
+      proxyTls: connect,
+      // As curl does: many proxies allow a tunnel to port 443 only.
+      proxyTunnel: false,
+      // Empty and not absent, for which undici would look at the process's own environment.
+      httpProxy,
+      httpsProxy,
+      noProxy,
+    });
+  };
 }
 
 async function follow(

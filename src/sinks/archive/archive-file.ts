@@ -75,7 +75,7 @@ class IndexedArchive implements ArchiveFile {
   }
 
   read(wants: (path: string) => boolean) {
-    return readPieces(() => this.#lines(), this.#unpack, wants);
+    return readPieces(this.#lines(), this.#unpack, wants);
   }
 
   async *#lines(): AsyncGenerator<PlacedLine> {

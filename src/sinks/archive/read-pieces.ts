@@ -14,24 +14,38 @@ export type PlacedLine = IndexLine & { readonly file: string };
 
 /**
  * The members that `wants`, with their bytes; a body that is not read is passed over, one that is throws `proof-digest` at
- * its end when it is not what was stored. `lines` is read twice, side by side: for the bytes, and for what they are. Its
- * lines are in the order of their archive files, which are all of one format.
+ * its end when it is not what was stored. `lines` are in the order of their archive files, which are all of one format.
  */
 export async function* readPieces(
-  lines: () => AsyncIterable<PlacedLine>,
+  lines: AsyncIterable<PlacedLine>,
   unpack: (raw: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>,
   wants: (path: string) => boolean,
 ): AsyncGenerator<ArchiveMember & { readonly body: AsyncIterable<Uint8Array> }> {
-  async function* pieces(): AsyncGenerator<readonly PlacedLine[]> {
-    for await (const { items } of groupSorted(lines(), ({ file, offset }) => `${offset} ${file}`))
-      if (items.some(({ path }) => wants(path))) yield items;
-  }
+  const pieces = groupSorted(lines, ({ file, offset }) => `${offset} ${file}`);
+  /** What the pieces hold whose bytes are on their way: a few, since little fits into the pipes of a decompressor. */
+  const ahead: (readonly PlacedLine[])[] = [];
+  const next = async (): Promise<PlacedLine | null> => {
+    for (let step = await pieces.next(); !step.done; step = await pieces.next()) {
+      const { items } = step.value;
+      if (!items.some(({ path }) => wants(path))) continue;
+      ahead.push(items);
+      return items[0];
+    }
+    return null;
+  };
+  let piece: PlacedLine | null = null;
   async function* raw(): AsyncGenerator<Uint8Array> {
-    for await (const [first] of pieces()) if (first) yield* readRanges(first.file, [first]);
+    for (; piece; piece = await next()) yield* readRanges(piece.file, [piece]);
   }
-  const reader = new ByteReader(unpack(raw()));
+  let reader: ByteReader | null = null;
   try {
-    for await (const members of pieces()) {
+    piece = await next();
+    if (piece === null) return;
+    reader = new ByteReader(unpack(raw()));
+    while (await reader.fill(1)) {
+      const members = ahead.shift();
+      if (!members)
+        throw notWhere((piece as PlacedLine | null)?.file ?? "the archive file", "what comes next");
       for (const { file, path, bytes, digest } of members) {
         if (!(await isHeader(reader, { path, bytes }))) throw notWhere(file, path);
         const end = reader.position + bytes;
@@ -40,8 +54,11 @@ export async function* readPieces(
         await skipBytes(reader, end - reader.position + tarPadding(bytes), file);
       }
     }
+    const [missing] = ahead[0] ?? [];
+    if (missing) throw notWhere(missing.file, missing.path);
   } finally {
-    await reader.close();
+    await reader?.close();
+    await pieces.return(undefined);
   }
 }
 

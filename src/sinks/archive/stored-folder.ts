@@ -2,15 +2,11 @@
  * What a target folder holds, addressed as one: members of however many archive files, finished or not, and loose files.
  * By receipts; of a folder without any, by the archive files that lie in it.
  */
-import { createWriteStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { RunError } from "../../errors.ts";
 import { onDisk } from "../../lib/durable-file.ts";
 import { ExternalSort } from "../../lib/external-sort.ts";
-import { readLines } from "../../lib/lines.ts";
 import { readFileStream } from "../../lib/read-file.ts";
 import type { StoredFile } from "../../model/receipt.ts";
 import { shownPath } from "../../model/safe-path.ts";
@@ -103,21 +99,13 @@ class StoredFolder implements ArchiveFile {
     const temporary = temporaryFolder();
     const lines = this.#sorted(temporary.folder);
     try {
-      // Pieces are read twice side by side, and what is sorted only once.
-      const packed = join(await temporary.folder(), "packed");
       const first = yield* this.#readLoose(lines, wants);
       if (first === null) return;
-      async function* rest(): AsyncGenerator<string> {
-        yield `${JSON.stringify(first)}\n`;
-        for await (const line of lines) yield `${JSON.stringify(line)}\n`;
+      async function* packed(): AsyncGenerator<PlacedLine> {
+        yield first as PlacedLine;
+        yield* lines;
       }
-      await onDisk({ operation: "write", path: packed }, () =>
-        pipeline(Readable.from(rest()), createWriteStream(packed)),
-      );
-      async function* again(): AsyncGenerator<PlacedLine> {
-        for await (const { text } of readLines(packed)) yield JSON.parse(text) as PlacedLine;
-      }
-      yield* readPieces(again, this.#codec().unpack, wants);
+      yield* readPieces(packed(), this.#codec().unpack, wants);
     } finally {
       await lines.return(undefined);
       await temporary.remove();
