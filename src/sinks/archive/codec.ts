@@ -5,9 +5,11 @@
 import { availableParallelism } from "node:os";
 import { promisify } from "node:util";
 import * as zlib from "node:zlib";
+import { ByteReader } from "../../lib/bytes.ts";
 import { type FilterProgram, filterThrough } from "../../lib/filter-program.ts";
 import { TAR_END, tarComment } from "../../lib/tar-header.ts";
-import { emptyXz } from "./empty-xz.ts";
+import { emptyXz, readStoredXz, storedXz } from "./xz-stream.ts";
+import { readStoredZst, storedZst } from "./zst-frame.ts";
 
 export type PackFormat = "tar" | "tar.zst" | "tar.xz";
 export const PACK_FORMATS: readonly PackFormat[] = ["tar.zst", "tar.xz", "tar"];
@@ -23,6 +25,14 @@ export interface Codec {
   /** Bytes that hold nothing and that readers pass over, in the place of pieces of this length together. */
   blank(length: number): Iterable<Uint8Array>;
 }
+
+/**
+ * A piece of at most so many bytes holds them as they are: to start a compressor costs ten times what there is to
+ * compress (docs/decisions/0023-small-pieces.md). What such a piece holds is read without a program, too.
+ */
+const SMALL_BYTES = 16 * 1024;
+/** No stored piece is longer. */
+const LONGEST_SMALL = SMALL_BYTES + 1024;
 
 /** Blanks are of pieces of this size, because some readers of tar hold a comment in memory (libarchive: 1 MiB). */
 const BLANK_BYTES = 1024 * 1024;
@@ -79,7 +89,8 @@ function decompressor(program: string, from: string): FilterProgram {
 const XZ = "xz-utils";
 const xz: Codec = {
   format: "tar.xz",
-  pack: (bytes) => {
+  pack: async (bytes) => {
+    if (bytes.length <= SMALL_BYTES) return [storedXz(bytes)];
     // The dictionary of the preset, but none larger than what is packed: it makes nothing smaller, and costs its memory.
     let dictionary = 64 * 1024;
     while (dictionary < bytes.length && dictionary < 8 * 1024 * 1024) dictionary *= 2;
@@ -87,7 +98,7 @@ const xz: Codec = {
     return packWith(compressor("xz", XZ, ["-q", "-c", "-T1", lzma2]), bytes);
   },
   packStream: (bytes) => filterThrough(compressor("xz", XZ, ["-q", "-6", "-c", "-T0"]), bytes),
-  unpack: (pieces) => filterThrough(decompressor("xz", XZ), pieces),
+  unpack: (pieces) => unpackWith(decompressor("xz", XZ), readStoredXz, pieces),
   *blank(length) {
     for (let left = length; left > 0; ) {
       const part = left <= 2 * BLANK_BYTES ? left : BLANK_BYTES;
@@ -115,6 +126,7 @@ const ZSTD_PARAMETERS = { 100: 3, 201: 1 };
 const zstd: Codec = {
   format: "tar.zst",
   pack: async (bytes) => {
+    if (bytes.length <= SMALL_BYTES) return [storedZst(bytes)];
     if (zstdOfNode) return [await compressors.run(() => zstdOfNode(bytes, { params: ZSTD_PARAMETERS }))];
     return packWith(
       compressor("zstd", "zstd", ["-q", "-3", "-c", "--single-thread", `--stream-size=${bytes.length}`]),
@@ -122,7 +134,7 @@ const zstd: Codec = {
     );
   },
   packStream: (bytes) => filterThrough(compressor("zstd", "zstd", ["-q", "-3", "-c", "-T0"]), bytes),
-  unpack: (pieces) => filterThrough(decompressor("zstd", "zstd"), pieces),
+  unpack: (pieces) => unpackWith(decompressor("zstd", "zstd"), readStoredZst, pieces),
   // Skippable frames (RFC 8878, section 3.1.2).
   *blank(length) {
     for (let left = length; left > 0; ) {
@@ -142,6 +154,30 @@ async function packWith(filter: FilterProgram, bytes: Uint8Array): Promise<reado
     for await (const part of filterThrough(filter, [bytes])) parts.push(part);
     return parts;
   });
+}
+
+async function* unpackWith(
+  filter: FilterProgram,
+  readStored: (piece: Buffer) => Buffer | null,
+  pieces: AsyncIterable<Uint8Array>,
+): AsyncGenerator<Uint8Array> {
+  const reader = new ByteReader(pieces);
+  try {
+    if (!(await reader.fill(LONGEST_SMALL + 1))) {
+      const stored = readStored(reader.peek(LONGEST_SMALL));
+      if (stored) {
+        yield stored;
+        return;
+      }
+    }
+    yield* filterThrough(filter, rest(reader));
+  } finally {
+    await reader.close();
+  }
+}
+
+async function* rest(reader: ByteReader): AsyncGenerator<Uint8Array> {
+  while (reader.available > 0 || (await reader.fill(1))) yield reader.take(reader.available);
 }
 
 /** The piece that ends an archive. */
