@@ -5,8 +5,10 @@ import { cpus, tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { parseArgs } from "node:util";
 import { benchDownload } from "./download.ts";
+import { benchPack, benchPackLink, benchPackTiny, benchPackXz } from "./pack.ts";
+import { benchReadOne } from "./read-one.ts";
 import { benchStartUp } from "./start-up.ts";
-import { WORKLOADS } from "./workloads.ts";
+import { workloadOf } from "./workloads.ts";
 
 const { values } = parseArgs({
   options: {
@@ -16,34 +18,41 @@ const { values } = parseArgs({
   },
 });
 
-const needed = ["bash", "curl", "aria2c", "unzip", "md5sum", "xargs", "awk", "sync"];
+type Bench = (options: { readonly dir: string; readonly rounds: number }) => void | Promise<void>;
+const benches: Readonly<Record<string, Bench>> = {
+  "start-up": benchStartUp,
+  "many-small": (options) => benchDownload(workloadOf("many-small"), options),
+  "few-large": (options) => benchDownload(workloadOf("few-large"), options),
+  "pack-link": benchPackLink,
+  pack: benchPack,
+  "pack-xz": benchPackXz,
+  "pack-tiny": benchPackTiny,
+  "read-one": benchReadOne,
+};
+
+const needed = ["bash", "curl", "aria2c", "unzip", "md5sum", "xargs", "awk", "sync", "tar", "zstd", "xz"];
 const folders = (process.env.PATH ?? "").split(delimiter);
 const missing = needed.filter((program) => !folders.some((folder) => existsSync(join(folder, program))));
 if (!existsSync("/usr/bin/time")) missing.push("/usr/bin/time");
-const names = ["start-up", ...WORKLOADS.map(({ name }) => name)];
+const names = Object.keys(benches);
+const wanted = values.only?.split(",") ?? names;
 const rounds = Number(values.rounds);
 
 if (missing.length > 0) {
   process.stderr.write(`the bench needs ${missing.join(", ")}\n`);
   process.exitCode = 2;
-} else if (
-  !Number.isInteger(rounds) ||
-  rounds < 1 ||
-  (values.only !== undefined && !names.includes(values.only))
-) {
+} else if (!Number.isInteger(rounds) || rounds < 1 || !wanted.every((name) => names.includes(name))) {
   process.stderr.write(`npm run bench -- [--rounds N] [--only ${names.join("|")}] [--dir DIR]\n`);
   process.exitCode = 2;
 } else {
-  const wanted = (name: string): boolean => values.only === undefined || values.only === name;
   const [cpu] = cpus();
   process.stdout.write(`${cpus().length} × ${cpu?.model.trim()}, Node ${process.versions.node}\n`);
-  if (wanted("start-up")) benchStartUp();
-  const dir = await mkdtemp(join(values.dir, "gantry-bench-"));
-  try {
-    for (const workload of WORKLOADS) {
-      if (wanted(workload.name)) await benchDownload(workload, { dir, rounds });
+  for (const name of wanted) {
+    const dir = await mkdtemp(join(values.dir, "gantry-bench-"));
+    try {
+      await benches[name]?.({ dir, rounds });
+    } finally {
+      await rm(dir, { recursive: true, force: true });
     }
-  } finally {
-    await rm(dir, { recursive: true, force: true });
   }
 }

@@ -12,6 +12,8 @@ export interface Measured {
   readonly cpuSeconds: number;
   /** Of the largest single process. */
   readonly peakRssBytes: number;
+  /** What the process and all its descendants handed to a file system on a disk. */
+  readonly writtenBytes: number;
 }
 
 const TIME = "/usr/bin/time";
@@ -29,7 +31,7 @@ export async function measure(
   const report = join(notes, "report");
   try {
     const started = performance.now();
-    const child = spawn(TIME, ["-f", "%U %S %M", "-o", report, ...command], {
+    const child = spawn(TIME, ["-f", "%U %S %M %O", "-o", report, ...command], {
       cwd: options.cwd,
       env: options.env,
       stdio: ["ignore", "pipe", "pipe"],
@@ -46,11 +48,14 @@ export async function measure(
     });
     const wallMs = performance.now() - started;
     if (status !== 0) throw new Error(`${command.slice(0, 4).join(" ")} … ended with ${status}\n${errors}`);
-    const [user = Number.NaN, system = Number.NaN, kilobytes = Number.NaN] = readFileSync(report, "utf8")
-      .trim()
-      .split(" ")
-      .map(Number);
-    return { wallMs, cpuSeconds: user + system, peakRssBytes: kilobytes * 1024 };
+    const figures = readFileSync(report, "utf8").trim().split(" ").map(Number);
+    const [user = Number.NaN, system = Number.NaN, kilobytes = Number.NaN, blocks = Number.NaN] = figures;
+    return {
+      wallMs,
+      cpuSeconds: user + system,
+      peakRssBytes: kilobytes * 1024,
+      writtenBytes: blocks * 512,
+    };
   } finally {
     await rm(notes, { recursive: true });
   }

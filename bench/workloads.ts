@@ -13,10 +13,24 @@ export interface Workload {
   readonly imageBytes: number;
 }
 
-export const WORKLOADS: readonly Workload[] = [
-  { name: "many-small", series: 400, imagesPerSeries: 10, imageBytes: 20_000 },
-  { name: "few-large", series: 12, imagesPerSeries: 200, imageBytes: 512 * 1024 },
-];
+const LARGE_IMAGE_BYTES = 512 * 1024;
+
+const WORKLOADS = {
+  "many-small": { series: 400, imagesPerSeries: 10, imageBytes: 20_000 },
+  "few-large": { series: 12, imagesPerSeries: 200, imageBytes: LARGE_IMAGE_BYTES },
+  /** 160 MiB, for a compressor that takes a minute for them. */
+  "some-large": { series: 16, imagesPerSeries: 20, imageBytes: LARGE_IMAGE_BYTES },
+  /** 2 GB in one archive file. */
+  "two-gigabytes": { series: 19, imagesPerSeries: 200, imageBytes: LARGE_IMAGE_BYTES },
+  "many-tiny": { series: 10_000, imagesPerSeries: 1, imageBytes: 2_000 },
+} as const;
+
+/** Throws when there is none of the name. */
+export function workloadOf(name: string): Workload {
+  const shape = Object.entries(WORKLOADS).find(([each]) => each === name)?.[1];
+  if (!shape) throw new Error(`there is no workload ${name}`);
+  return { name, ...shape };
+}
 
 /** The one collection of every workload. */
 export const COLLECTION = "SCALE-01";
