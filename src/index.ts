@@ -68,7 +68,7 @@ export { createNotifier } from "./pipeline/notify.ts";
 export type { PackOptions, PackSummary } from "./pipeline/pack.ts";
 export type { PutFile, PutOptions, PutProgress, PutSummary } from "./pipeline/put.ts";
 export type { ArrayPart, GetOptions } from "./pipeline/run-options.ts";
-export { type FolderStatus, readStatus, stopRun } from "./pipeline/status.ts";
+export { type FolderStatus, readStatus, type Stopped, stopRun } from "./pipeline/status.ts";
 export type { VerifyRun } from "./pipeline/verify.ts";
 export {
   type ArchiveFile,

@@ -131,7 +131,11 @@ function fakeLibrary(answers: {
       return { event: (event: RunEvent) => told.push(`notify ${event.type}`), close: async () => undefined };
     },
     readStatus: async () => answers.status,
-    stopRun: async (dir: string) => (dir === "live" ? { run: "r1", host: "node7", pid: 42 } : null),
+    stopRun: async (dir: string) => ({
+      run: dir === "live" ? { run: "r1", host: "node7", pid: 42 } : null,
+      array: null,
+      asked: dir === "live" ? 1 : 0,
+    }),
   } as unknown as Partial<Library>;
   return { library, calls, told };
 }

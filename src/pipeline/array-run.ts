@@ -4,12 +4,14 @@ import { describeRequest } from "../model/selection.ts";
 import { type ArrayRecord, closeArray, openArray, writeArray, writeArrayReport } from "../state/arrays.ts";
 import { readSlices } from "../state/lease-folder.ts";
 import { loadLinks } from "../state/private-links.ts";
-import { livesHere, readRuns } from "../state/runs.ts";
+import { awaitSign, livesHere, readRuns, type SeenRun } from "../state/runs.ts";
 import { proveSelections, readSelections, type SelectionFile } from "../state/selections.ts";
-import { openStateFolder } from "../state/state-folder.ts";
+import { openStateFolder, type StateFolder } from "../state/state-folder.ts";
 import { Share, stopPredecessors } from "./array.ts";
 import type { FolderRun, Opened, Work } from "./folder-run.ts";
+import { refuseScratch } from "./forecast.ts";
 import type { ArrayPart } from "./run-options.ts";
+import { scratchSpace } from "./run-plan.ts";
 
 /** Number of the run that ends an array, among those of its tasks. */
 const FINISHING = -1;
@@ -37,6 +39,7 @@ export async function divide(
       selections: selections.map(({ digest }) => digest),
       files: plan.fetch.files,
       bytes: plan.fetch.bytes,
+      largestBytes: plan.largestBytes,
       here: plan.here.items,
       unknown: plan.unknown,
       job,
@@ -63,6 +66,9 @@ export async function work(run: FolderRun, part: Exclude<ArrayPart, { part: "pla
     handle.update({ requests: record.requests });
     await stopPredecessors(state, { array, run: report.run, task });
     await report.emit({ type: "run-started", run: report.run, dir, requests: record.requests });
+    // Each node has a scratch disk of its own.
+    const refusal = refuseScratch(record.largestBytes, await scratchSpace(run.options));
+    if (refusal) throw refusal;
     const { partial } = unfinished;
     const share = new Share({
       state,
@@ -88,6 +94,18 @@ export async function work(run: FolderRun, part: Exclude<ArrayPart, { part: "pla
   }
 }
 
+/** Whether none of these runs may be at work any more. Of those on other hosts that did not end a sign of life is waited for. */
+async function isAlone(
+  { context }: FolderRun,
+  state: StateFolder,
+  runs: readonly SeenRun[],
+): Promise<boolean> {
+  const open = runs.filter((each) => each.exit === null && livesHere(each) !== false);
+  if (open.some((each) => livesHere(each) === true)) return false;
+  const signs = await Promise.all(open.map((each) => awaitSign(state, each, context)));
+  return !signs.includes("lives");
+}
+
 /**
  * The end of an array: what its selections expect is compared with the receipts of all tasks and the disk, what could
  * not be had or is not here is told as failed, the derived files are made, and the array is closed.
@@ -100,7 +118,7 @@ async function finish(run: FolderRun, opened: Opened, record: ArrayRecord, share
   const selections = (await readSelections(state)).filter(({ digest }) => record.selections.includes(digest));
   await proveSelections(selections, run.context.signal);
   const runs = (await readRuns(state)).filter((each) => each.array === array && each.run !== report.run);
-  const alone = runs.every((each) => each.exit !== null || livesHere(each) === false);
+  const alone = await isAlone(run, state, runs);
   if (alone && (await store.isUnsettled())) await run.settle(opened, { publish: true });
   const plan = await run.plan(opened, selections);
   // What this run itself stored is told as stored, and not once more as here.

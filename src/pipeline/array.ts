@@ -10,7 +10,7 @@ import { parseReceipt, type Receipt } from "../model/receipt.ts";
 import { type ArrayRecord, readSlice } from "../state/arrays.ts";
 import { openLeaseFolder } from "../state/lease-folder.ts";
 import { type Lease, type Pulse, type SliceFailure, SliceLeases } from "../state/leases.ts";
-import { DEAD_AFTER_MS, livesHere, readRun, readRuns, requestStop } from "../state/runs.ts";
+import { DEAD_AFTER_MS, declareSilent, livesHere, readRun, readRuns, requestStop } from "../state/runs.ts";
 import { readNames, type StateFolder } from "../state/state-folder.ts";
 import type { RunEvent, Tally } from "./events.ts";
 import type { Task } from "./plan.ts";
@@ -55,6 +55,7 @@ export class Share {
       start: Math.floor((Math.max(0, task) * slices) / Math.max(1, record.tasks)),
       store: openLeaseFolder(state, record.array, temporary),
       pulse: (holder) => readPulse(state, holder),
+      giveUp: (holder, beat) => declareSilent(state, holder, beat),
       clock: context.clock,
       deadAfterMs,
       pollMs: Math.min(POLL_MS, deadAfterMs / 4),

@@ -28,7 +28,7 @@ import {
   writeDrop,
 } from "../state/dropped.ts";
 import { ReceiptWriter, readItemHistories } from "../state/receipts.ts";
-import { beginRun, newRunId, type RunHandle, readLiveRuns } from "../state/runs.ts";
+import { beginRun, newRunId, type RunHandle, readLives } from "../state/runs.ts";
 import { proveSelections, readItemLines, readSelections } from "../state/selections.ts";
 import { openStateFolder, type StateFolder, temporaryFolder } from "../state/state-folder.ts";
 import { openUnfinished } from "../state/unfinished.ts";
@@ -114,7 +114,7 @@ async function dropNow(
     run,
     clock: context.clock,
     detached: false,
-    onWait: options.warn ?? ((sentence) => context.log("warn", sentence)),
+    warn: options.warn ?? ((sentence) => context.log("warn", sentence)),
     signal: context.signal,
   });
   let exit = 0;
@@ -273,11 +273,10 @@ export async function finishDrops(state: StateFolder, options: FinishOptions): P
     rm(resumable, { recursive: true, force: true }),
   );
   const store = await options.store(state);
-  const live = await readLiveRuns(state);
   await store.settle({
     run: options.run,
     states: () => readStates(state, options.temporary),
-    isLive: (run) => live.has(run),
+    life: await readLives(state),
     publish: false,
     temporary: options.temporary,
   });

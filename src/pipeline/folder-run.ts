@@ -9,7 +9,7 @@ import type { Item } from "../model/item.ts";
 import type { Store } from "../sinks/sink.ts";
 import type { ForeignFiles, Source, SourceContext } from "../sources/source.ts";
 import { ReceiptWriter, readItemStates } from "../state/receipts.ts";
-import { beginRun, newRunId, type RunHandle, readLiveRuns } from "../state/runs.ts";
+import { beginRun, newRunId, type RunHandle, readLives } from "../state/runs.ts";
 import { type SelectionFile, writeSelection } from "../state/selections.ts";
 import { type StateFolder, temporaryFolder } from "../state/state-folder.ts";
 import { openUnfinished, type Unfinished } from "../state/unfinished.ts";
@@ -104,7 +104,7 @@ export class FolderRun {
       ...{ run, detached },
       clock: this.context.clock,
       ...(member ? { member } : {}),
-      onWait: (sentence) => this.report.warn(sentence),
+      warn: (sentence) => this.report.warn(sentence),
       signal: this.context.signal,
     });
     this.#handle = handle;
@@ -173,7 +173,10 @@ export class FolderRun {
         source: this.environment.source,
         sink,
         published: this.published,
-        append: (body) => receipts.append(body),
+        append: async (body) => {
+          await handle.refuseGivenUp();
+          return receipts.append(body);
+        },
         jobs: this.options.jobs ?? this.environment.jobs,
         scratch: resumable,
         context: this.sourceContext(),
@@ -197,11 +200,10 @@ export class FolderRun {
   }
 
   async settle({ state, store }: Opened, { publish }: { readonly publish: boolean }): Promise<void> {
-    const live = await readLiveRuns(state);
     await store.settle({
       run: this.report.run,
       states: this.states(state),
-      isLive: (run) => live.has(run),
+      life: await readLives(state),
       publish,
       temporary: this.temporary.folder,
     });

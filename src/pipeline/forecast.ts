@@ -44,14 +44,17 @@ export function refuseSpace({ fetch, largestBytes, free, scratch, sink }: Space)
       { hint: "take two files instead of all these: --pack tar.zst, in a new folder" },
     );
   }
-  if (scratch !== null && largestBytes > scratch) {
-    return new RunError(
-      "disk-full",
-      `the scratch disk has ${bytes(scratch)} free, and the largest item takes ${bytes(largestBytes)}`,
-      { hint: "name a larger disk with --scratch, or leave it out" },
-    );
-  }
-  return null;
+  return refuseScratch(largestBytes, scratch);
+}
+
+/** Whether the disk that `--scratch` names, of which so much is free, can't take one item at a time. */
+export function refuseScratch(largestBytes: number, scratch: number | null): RunError | null {
+  if (scratch === null || largestBytes <= scratch) return null;
+  return new RunError(
+    "disk-full",
+    `the scratch disk has ${bytes(scratch)} free, and the largest item takes ${bytes(largestBytes)}`,
+    { hint: "name a larger disk with --scratch, or leave it out" },
+  );
 }
 
 function bytes(count: number): string {

@@ -15,7 +15,7 @@ import type { ItemState, StoredFile } from "../model/receipt.ts";
 import { safeSegment, shownPath } from "../model/safe-path.ts";
 import type { Sink, Store } from "../sinks/sink.ts";
 import { ReceiptWriter } from "../state/receipts.ts";
-import { beginRun, newRunId, readLiveRuns } from "../state/runs.ts";
+import { beginRun, newRunId, readLives } from "../state/runs.ts";
 import { changeSink, openStateFolder, type StateFolder, temporaryFolder } from "../state/state-folder.ts";
 import { openUnfinished } from "../state/unfinished.ts";
 import { Deleter } from "./deleter.ts";
@@ -65,7 +65,7 @@ export async function pack(options: PackOptions, environment: DropEnvironment): 
     run,
     clock: context.clock,
     detached: false,
-    onWait: options.warn ?? ((sentence) => context.log("warn", sentence)),
+    warn: options.warn ?? ((sentence) => context.log("warn", sentence)),
     signal: context.signal,
   });
   handle.update({ state: "transferring" });
@@ -151,12 +151,11 @@ class Packing {
   }
 
   async #settle({ publish }: { readonly publish: boolean }): Promise<void> {
-    const live = await readLiveRuns(this.#state);
     const { run, temporary } = this.#around;
     await this.#store.settle({
       run,
       states: () => readStates(this.#state, temporary),
-      isLive: (each) => live.has(each),
+      life: await readLives(this.#state),
       publish,
       temporary,
     });

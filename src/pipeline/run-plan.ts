@@ -14,6 +14,7 @@ import { askFreshness } from "./freshness.ts";
 import { readCompanions } from "./held.ts";
 import { folderLayoutOf } from "./layout.ts";
 import { buildPlan, type Plan } from "./planning.ts";
+import type { GetOptions } from "./run-options.ts";
 
 export interface RunPlan {
   readonly plan: Plan;
@@ -121,16 +122,19 @@ async function forecast(
   { fetch, largestBytes }: Plan,
   free: { readonly bytes: number | null; readonly inodes: number | null },
 ): Promise<RunError | null> {
-  const { scratch } = options;
-  const scratchFree =
-    scratch === undefined ? null : await readFreeSpace(await nearestFolder(resolve(scratch)));
   return refuseSpace({
     fetch,
     largestBytes,
     free,
-    scratch: scratchFree?.bytes ?? null,
+    scratch: await scratchSpace(options),
     sink: state?.facts?.sink ?? options.pack ?? "folder",
   });
+}
+
+/** Bytes free where `--scratch` is; null without it. */
+export async function scratchSpace({ scratch }: Pick<GetOptions, "scratch">): Promise<number | null> {
+  if (scratch === undefined) return null;
+  return (await readFreeSpace(await nearestFolder(resolve(scratch)))).bytes;
 }
 
 /** Throws `usage` for what none of these archives can do. */

@@ -4,7 +4,7 @@ import { RunError } from "../errors.ts";
 import { compareKeys } from "../lib/external-sort.ts";
 import type { ItemState } from "../model/receipt.ts";
 import { describeRequest } from "../model/selection.ts";
-import { isOpen, readArrays } from "../state/arrays.ts";
+import { closeArrays, isOpen, readArrays } from "../state/arrays.ts";
 import { readAsking } from "../state/asking.ts";
 import { readSlices } from "../state/lease-folder.ts";
 import { readItemStates } from "../state/receipts.ts";
@@ -55,6 +55,8 @@ export interface ArrayStatus {
   readonly tasks: number;
   /** Tasks that are at work, or may be on a host that this one can't look into. */
   readonly working: number;
+  /** What they do; `waiting` when none is at work: they wait in a queue, or came to nothing. */
+  readonly state: string;
   readonly slices: number;
   readonly doneSlices: number;
   readonly failedItems: number;
@@ -145,6 +147,7 @@ async function openArrayStatus(state: StateFolder): Promise<ArrayStatus | null> 
     array,
     tasks,
     working: working.length,
+    state: working.find(({ state }) => state === "transferring")?.state ?? working.at(-1)?.state ?? "waiting",
     slices: slices.length,
     doneSlices: done.size,
     failedItems: [...done.values()].reduce((sum, { failures }) => sum + failures.length, 0),
@@ -172,15 +175,30 @@ async function newestRun(state: StateFolder): Promise<FolderStatus["run"]> {
   };
 }
 
-/** Asks the live run of a folder to end cleanly, of an array all tasks; null when none lives. */
-export async function stopRun(dir: string): Promise<{ run: string; host: string; pid: number } | null> {
+export interface Stopped {
+  /** The newest of the runs that were asked; null: none was at work. */
+  readonly run: { readonly run: string; readonly host: string; readonly pid: number } | null;
+  /** The array that is over now, so that those of its tasks that wait in a queue end as they begin. */
+  readonly array: string | null;
+  /** Runs that were asked. */
+  readonly asked: number;
+}
+
+/** Asks the live run of a folder to end cleanly, of an array all tasks, and ends the array. */
+export async function stopRun(dir: string): Promise<Stopped> {
   const state = await openKnown(dir);
   const live = (await readRuns(state)).filter((each) => each.exit === null && livesHere(each) !== false);
   const record = live.at(-1);
-  if (!record) return null;
-  for (const { run, array } of live)
-    if (run === record.run || (array !== undefined && array === record.array)) await requestStop(state, run);
-  return { run: record.run, host: record.host, pid: record.pid };
+  const mates = live.filter(
+    (each) => each.run === record?.run || (each.array && each.array === record?.array),
+  );
+  for (const { run } of mates) await requestStop(state, run);
+  const [array = null] = await closeArrays(state);
+  return {
+    run: record ? { run: record.run, host: record.host, pid: record.pid } : null,
+    array,
+    asked: mates.length,
+  };
 }
 
 async function openKnown(dir: string): Promise<StateFolder> {

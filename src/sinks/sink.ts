@@ -6,6 +6,7 @@ import type { Digest } from "../lib/digest.ts";
 import type { Item } from "../model/item.ts";
 import type { Place } from "../model/place.ts";
 import type { ItemState, StoredFile } from "../model/receipt.ts";
+import type { Life } from "../state/runs.ts";
 import type { StateFolder } from "../state/state-folder.ts";
 
 export interface Written {
@@ -74,8 +75,8 @@ export interface SettleOptions {
   readonly run: string;
   /** What receipts say, sorted by item id. */
   readonly states: () => AsyncIterable<ItemState>;
-  /** Whether a run, by its id, may still be at work in the folder. */
-  readonly isLive: (run: string) => boolean;
+  /** Of a run, by its id. */
+  readonly life: (run: string) => Life;
   /** True: what is unfinished gets its final name. */
   readonly publish: boolean;
   readonly temporary: () => Promise<string>;

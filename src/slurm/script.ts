@@ -57,8 +57,8 @@ export function buildScript(facts: JobFacts): string {
     ...sbatch,
   ];
   // Not as a directive: before the first plan there is no such folder.
-  const output = has(/^(-o|--output)/u) ? "" : ' --output="$dir/.gantry/logs/slurm-%x-%A_%a.log"';
-  const outputOfEnd = has(/^(-o|--output)/u) ? "" : ' --output="$dir/.gantry/logs/slurm-%x-%j.log"';
+  const output = has(/^(-o|--output)/u) ? "" : ' --output="$logs/slurm-%x-%A_%a.log"';
+  const outputOfEnd = has(/^(-o|--output)/u) ? "" : ' --output="$logs/slurm-%x-%j.log"';
   return `#!/bin/bash
 ${directives.map((each) => `#SBATCH ${each}`).join("\n")}
 #
@@ -73,6 +73,8 @@ ${Object.entries(facts.environment)
   .map(([key, value]) => `export ${key}=${quoted(value)}\n`)
   .join("")}gantry=(${words(facts.program)})
 dir=${quoted(facts.dir)}
+# In names of logs a percent sign is Slurm's.
+logs=\${dir//%/%%}/.gantry/logs
 
 task() { # ARRAY NUMBER
   exec "\${gantry[@]}" slurm task "$dir" --array "$1" --task "$2" ${words(facts.task)}
@@ -91,14 +93,19 @@ case \${1:-submit} in
     ;;
 esac
 
+refused() {
+  echo "gantry: sbatch took no job for the reason above; the plan is kept. Go on with: gantry slurm resume $(printf %q "$dir")" >&2
+  exit 2
+}
+
 plan=$("\${gantry[@]}" ${words(facts.plan)}) || exit
 read -r array tasks <<<"$plan"
 [ "$tasks" -gt 0 ] || finish "$array"
 
 if [ "\${1:-submit}" = submit ] && command -v sbatch >/dev/null 2>&1; then
-  job=$(sbatch --parsable --array="0-$((tasks - 1))%${facts.atOnce}"${output} "$0" task "$array") || exit
+  job=$(sbatch --parsable --array="0-$((tasks - 1))%${facts.atOnce}"${output} "$0" task "$array") || refused
   job=\${job%%;*}
-  end=$(sbatch --parsable --dependency="afterany:$job" --job-name=${quoted(`${name}-end`)}${outputOfEnd} "$0" finish "$array") || exit
+  end=$(sbatch --parsable --dependency="afterany:$job" --job-name=${quoted(`${name}-end`)}${outputOfEnd} "$0" finish "$array") || { scancel "$job"; refused; }
   echo "array $array: $tasks tasks in job $job, its end in job \${end%%;*}"
   exit
 fi

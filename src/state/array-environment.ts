@@ -16,9 +16,10 @@ type Environment = Readonly<Record<string, string | undefined>>;
 export const environmentPath = (state: StateFolder, array: string): string =>
   state.path("private", `${array}.json`);
 
-/** Accounts of archives, and proxies whose address holds a login. */
+/** Accounts of archives, keys and passphrases of ascp, and proxies whose address holds a login. */
 const isSecret = (name: string, value: string): boolean =>
-  /^GANTRY_.+_(USER|PASSWORD|TOKEN|API_KEY)$/u.test(name) || (/_PROXY$/iu.test(name) && value.includes("@"));
+  /^(GANTRY_.+_(USER|PASSWORD|TOKEN|API_KEY)|ASPERA_(SCP|PROXY)_\w+)$/u.test(name) ||
+  (/_PROXY$/iu.test(name) && value.includes("@"));
 
 /** Writes nothing when there is nothing secret. Throws `disk-…`. */
 export async function writeEnvironment(

@@ -40,6 +40,8 @@ export interface ArrayRecord {
   readonly items: number;
   readonly files: number;
   readonly bytes: number;
+  /** Of the largest item, as the archive announces it. */
+  readonly largestBytes: number;
   /** Items that were here already. */
   readonly here: number;
   /** Items that the archive does not show. */
@@ -51,7 +53,17 @@ export interface ArrayRecord {
 
 export type ArrayFacts = Pick<
   ArrayRecord,
-  "array" | "plannedAt" | "tasks" | "requests" | "selections" | "files" | "bytes" | "here" | "unknown" | "job"
+  | "array"
+  | "plannedAt"
+  | "tasks"
+  | "requests"
+  | "selections"
+  | "files"
+  | "bytes"
+  | "largestBytes"
+  | "here"
+  | "unknown"
+  | "job"
 >;
 
 /** How many items a slice has. */
@@ -141,9 +153,11 @@ export async function closeArray(state: StateFolder, array: string): Promise<voi
   });
 }
 
-/** What another run begins makes every plan of before out of date. */
-export async function closeArrays(state: StateFolder): Promise<void> {
-  for (const array of await readNames(state.path("leases"))) await closeArray(state, array);
+/** What another run begins makes every plan of before out of date: which arrays were not over. */
+export async function closeArrays(state: StateFolder): Promise<readonly string[]> {
+  const open = await readNames(state.path("leases"));
+  for (const array of open) await closeArray(state, array);
+  return open;
 }
 
 /** What became of an array, for people and programs. */

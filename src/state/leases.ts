@@ -63,6 +63,8 @@ export interface LeaseOptions {
   readonly start: number;
   readonly store: LeaseStore;
   readonly pulse: (run: string) => Promise<Pulse>;
+  /** Told of a run whose heartbeat stood still for too long, before its leases are taken. */
+  readonly giveUp?: (run: string, beat: number) => Promise<void>;
   readonly clock: Pick<Clock, "monotonicMs" | "sleep">;
   /** A holder whose beat did not change for so long is dead. */
   readonly deadAfterMs: number;
@@ -176,7 +178,7 @@ export class SliceLeases {
 
   /** `gone`: may be taken over. `silent`: not known yet. */
   async #look(slice: number, generation: number): Promise<"lives" | "gone" | "silent"> {
-    const { store, pulse, clock, deadAfterMs, run } = this.#options;
+    const { store, pulse, clock, deadAfterMs, run, giveUp } = this.#options;
     const holder = await store.holder(leaseName(slice, generation));
     // It ended or was taken over since the look: the next one says what it is.
     if (holder === null) return "silent";
@@ -189,7 +191,10 @@ export class SliceLeases {
       this.#seen.set(holder, { beat, sinceMs: now, lives: seen !== undefined });
       return seen === undefined ? "silent" : "lives";
     }
-    if (now - seen.sinceMs >= deadAfterMs) return "gone";
+    if (now - seen.sinceMs >= deadAfterMs) {
+      await giveUp?.(holder, beat);
+      return "gone";
+    }
     return seen.lives && now - seen.sinceMs < deadAfterMs / 4 ? "lives" : "silent";
   }
 

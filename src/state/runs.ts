@@ -9,6 +9,7 @@ import { readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { RunError } from "../errors.ts";
 import type { Clock } from "../lib/context.ts";
+import { onDisk } from "../lib/durable-file.ts";
 import { checkHeader } from "../model/receipt.ts";
 import { closeArrays } from "./arrays.ts";
 import { readNames, type StateFolder } from "./state-folder.ts";
@@ -59,11 +60,22 @@ export interface RunRecord {
   readonly exit: number | null;
 }
 
+/** A record as it was read. */
+export interface SeenRun extends RunRecord {
+  /** It was given up for dead: somebody saw its heartbeat stand still for a minute, and it still stands there. */
+  readonly silent: boolean;
+}
+
+/** Of a run that is `silent` the process may be alive on a machine that is cut off, and may go on writing to what it has open. */
+export type Life = "lives" | "silent" | "gone";
+
 export interface RunHandle {
   readonly run: string;
   update(change: Partial<Pick<RunRecord, "state" | "requests" | "progress">>): void;
   /** Aborted when somebody asked this run to stop (`gantry stop`). */
   readonly stopSignal: AbortSignal;
+  /** Throws `terminated` when somebody gave this run up for dead: then another one is at work in its place. */
+  refuseGivenUp(): Promise<void>;
   /** Writes the last state. Never throws: the record is a convenience. */
   finish(exit: number): Promise<void>;
 }
@@ -84,7 +96,7 @@ export async function beginRun(
     readonly clock: Clock;
     readonly detached: boolean;
     readonly member?: { readonly array: string; readonly task: number };
-    readonly onWait: (sentence: string) => void;
+    readonly warn: (sentence: string) => void;
     readonly signal: AbortSignal;
   },
 ): Promise<RunHandle> {
@@ -134,7 +146,8 @@ export async function beginRun(
     await rm(path, { force: true });
     throw busy(state, rivals[0] as RunRecord);
   }
-  if (!options.member) await closeArrays(state);
+  for (const array of options.member ? [] : await closeArrays(state))
+    options.warn(`array ${array} is given up: its tasks that still wait in a queue end as they begin`);
   const beat = async (): Promise<void> => {
     record = { ...record, beat: record.beat + 1 };
     // A full disk must not end a run by its heartbeat: the next write of data says it properly.
@@ -156,6 +169,12 @@ export async function beginRun(
     update: (change) => {
       record = { ...record, ...change };
     },
+    refuseGivenUp: async () => {
+      const silent = await stat(silentPath(state, run)).catch(() => null);
+      if (!silent) return;
+      stopper.abort(new RunError("terminated", "another run gave this one up for dead and took its place"));
+      throw stopper.signal.reason;
+    },
     finish: async (exit) => {
       clearInterval(timer);
       record = { ...record, state: "finished", exit, beat: record.beat + 1 };
@@ -170,15 +189,37 @@ export async function requestStop(state: StateFolder, run: string): Promise<void
   await writeFile(state.path("runs", `${run}.stop`), "");
 }
 
-/** All run records, oldest first. Unreadable ones are left out: they say nothing. */
 /** Ids of the runs that may be at work in the folder. */
 export async function readLiveRuns(state: StateFolder): Promise<ReadonlySet<string>> {
   const live = (await readRuns(state)).filter((each) => each.exit === null && livesHere(each) !== false);
   return new Set(live.map(({ run }) => run));
 }
 
-export async function readRuns(state: StateFolder): Promise<RunRecord[]> {
-  const records: RunRecord[] = [];
+/** Of every run by its id; a run without a record is gone. */
+export async function readLives(state: StateFolder): Promise<(run: string) => Life> {
+  const lives = new Map<string, Life>();
+  for (const each of await readRuns(state)) {
+    if (each.exit !== null) continue;
+    lives.set(each.run, each.silent ? "silent" : livesHere(each) === false ? "gone" : "lives");
+  }
+  return (run) => lives.get(run) ?? "gone";
+}
+
+/**
+ * Gives a run up for dead at this heartbeat, for all who look. Should it live, it ends as soon as it sees that, and
+ * counts as alive until then.
+ */
+export async function declareSilent(state: StateFolder, run: string, beat: number): Promise<void> {
+  const path = silentPath(state, run);
+  await onDisk({ operation: "write", path }, () => writeFile(path, String(beat)));
+  await requestStop(state, run);
+}
+
+const silentPath = (state: StateFolder, run: string): string => state.path("runs", `${run}.silent`);
+
+/** All run records, oldest first. Unreadable ones are left out: they say nothing. */
+export async function readRuns(state: StateFolder): Promise<SeenRun[]> {
+  const records: SeenRun[] = [];
   for (const name of await readNames(state.path("runs"))) {
     if (!name.endsWith(".json")) continue;
     const record = await readRun(state, name.slice(0, -".json".length));
@@ -188,11 +229,13 @@ export async function readRuns(state: StateFolder): Promise<RunRecord[]> {
 }
 
 /** The record of one run; null when there is none, or none that can be read. */
-export async function readRun(state: StateFolder, run: string): Promise<RunRecord | null> {
+export async function readRun(state: StateFolder, run: string): Promise<SeenRun | null> {
   const path = state.path("runs", `${run}.json`);
   const text = await readFile(path, "utf8").catch(() => null);
   if (text === null || !isJson(text)) return null;
-  return checkHeader(text, RUN_KIND, RUN_VERSION, path) as unknown as RunRecord;
+  const record = checkHeader(text, RUN_KIND, RUN_VERSION, path) as unknown as RunRecord;
+  const stoodAt = record.exit === null ? await readFile(silentPath(state, run), "utf8").catch(() => "") : "";
+  return { ...record, silent: stoodAt === String(record.beat) };
 }
 
 /** A power cut may leave a file that is empty or full of zeros. */
@@ -205,10 +248,10 @@ function isJson(text: string): boolean {
   }
 }
 
-/** Whether the process of a record lives: true or false on this host; null when it is on another one. */
-export function livesHere(record: RunRecord): boolean | null {
+/** Whether the process of a record lives, as far as is known here; null when it is on another host and may. */
+export function livesHere(record: SeenRun): boolean | null {
   const self = identity();
-  if (record.host !== self.host) return null;
+  if (record.host !== self.host) return record.silent ? false : null;
   if (record.boot !== null && self.boot !== null && record.boot !== self.boot) return false;
   try {
     process.kill(record.pid, 0);
@@ -227,12 +270,12 @@ async function refuseSecond(
   state: StateFolder,
   {
     clock,
-    onWait,
+    warn,
     signal,
     member,
   }: {
     clock: Clock;
-    onWait: (sentence: string) => void;
+    warn: (sentence: string) => void;
     signal: AbortSignal;
     member?: { readonly array: string };
   },
@@ -242,17 +285,28 @@ async function refuseSecond(
     const lives = livesHere(record);
     if (lives === true) throw busy(state, record);
     if (lives === false) continue;
-    onWait(
+    warn(
       `a run of ${record.host} (pid ${record.pid}) has not said that it ended; waiting ${DEAD_AFTER_MS / 1000} s for a sign of life`,
     );
-    const begun = clock.monotonicMs();
-    while (clock.monotonicMs() - begun < DEAD_AFTER_MS) {
-      await clock.sleep(BEAT_MS, signal);
-      const now = (await readRuns(state)).find((other) => other.run === record.run);
-      if (!now || now.exit !== null) break;
-      if (now.beat !== record.beat) throw busy(state, record);
-    }
+    if ((await awaitSign(state, record, { clock, signal })) === "lives") throw busy(state, record);
   }
+}
+
+/** Waits for a sign of life of a run on another host; gives it up for dead when there is none for a minute. */
+export async function awaitSign(
+  state: StateFolder,
+  { run, beat }: SeenRun,
+  { clock, signal }: { readonly clock: Clock; readonly signal: AbortSignal },
+): Promise<"lives" | "gone"> {
+  const begun = clock.monotonicMs();
+  while (clock.monotonicMs() - begun < DEAD_AFTER_MS) {
+    await clock.sleep(BEAT_MS, signal);
+    const now = await readRun(state, run);
+    if (!now || now.exit !== null || now.silent) return "gone";
+    if (now.beat !== beat) return "lives";
+  }
+  await declareSilent(state, run, beat);
+  return "gone";
 }
 
 function busy(state: StateFolder, record: RunRecord): RunError {

@@ -65,7 +65,7 @@ async function makeStand(format: Format, base?: string): Promise<Stand> {
       async function* states(): AsyncGenerator<ItemState> {
         for (const [id, files] of held) yield stateOf(id, files);
       }
-      await store.settle({ run, states, isLive: () => false, publish, temporary: async () => temporary });
+      await store.settle({ run, states, life: () => "gone", publish, temporary: async () => temporary });
     },
   };
 }
@@ -291,7 +291,11 @@ describe.skipIf(missing.length > 0)("archive files (needs tar, zstd, xz)", { tim
     const temporary = await temporaryDir();
     async function* none(): AsyncGenerator<ItemState> {}
     const options = { states: none, publish: true, temporary: async () => temporary };
-    await stand.store.settle({ ...options, run: "run-1", isLive: (run) => run === "run-9" });
+    await stand.store.settle({
+      ...options,
+      run: "run-1",
+      life: (run) => (run === "run-9" ? "lives" : "gone"),
+    });
     expect(await readFile(join(folder, "run-9"), "utf8")).toBe("half of something");
     const sink = stand.open();
     await stand.store1(sink, "a", { "1": noise(10, 1) });

@@ -50,7 +50,8 @@ done
 echo "PartitionName=p Nodes=ALL Default=YES MaxTime=INFINITE State=UP" >>"$C"
 export SLURM_CONF=$C
 slurmctld -c
-for i in $(seq "$N"); do slurmd -c -N "n$i"; done
+# Each node has a host name of its own, which what it runs inherits: so processes of two nodes know that they are on two.
+for i in $(seq "$N"); do unshare --uts sh -c 'hostname "$0" && exec slurmd -c -N "$0"' "n$i"; done
 for _ in $(seq 300); do
   [ "$(sinfo -h -N -t idle -o %N 2>/dev/null | wc -l)" = "$N" ] && exit 0
   sleep .2

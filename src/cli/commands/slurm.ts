@@ -31,7 +31,7 @@ export const command = defineCommand<Flags>({
     {
       flags: "--sbatch-opt <option>",
       help: "an option for sbatch, as --sbatch-opt=--partition=long; may be repeated",
-      parse: (text, before) => [...((before as string[] | undefined) ?? []), text],
+      parse: (text, before) => [...((before as string[] | undefined) ?? []), sbatchOption(text)],
       group: JOB,
     },
     { flags: "--array <name>", help: "task, finish: which array", group: JOB },
@@ -74,6 +74,22 @@ export const command = defineCommand<Flags>({
     }
   },
 });
+
+/** What the script itself says, or what would make a job of another kind. */
+const TAKEN = /^(-a|--array|-d|--dependency|--wrap|--parsable|--test-only|-W|--wait)(?=$|[=\d ])/u;
+
+/** As it is written for sbatch. Throws `UsageError`. */
+function sbatchOption(text: string): string {
+  if (!/^-\S/u.test(text) || /[\r\n\0]/u.test(text))
+    throw new UsageError(
+      `${JSON.stringify(text)} is no option of sbatch`,
+      "write it as sbatch takes it: --sbatch-opt=--partition=long",
+    );
+  const taken = TAKEN.exec(text)?.[1];
+  if (taken !== undefined)
+    throw new UsageError(`sbatch's ${taken} is for gantry to set`, "say how many tasks with --tasks");
+  return text;
+}
 
 function targetOf({ output }: Flags): string {
   if (output === undefined || output === "")
@@ -221,8 +237,10 @@ function planArguments(call: Call<Flags>, dir: string, job: Job): string[] {
 const CARRIED = [
   "GANTRY_CONFIG",
   "GANTRY_CACHE_DIR",
+  "GANTRY_ASCP",
   "XDG_CONFIG_HOME",
   "XDG_CACHE_HOME",
+  "XDG_DATA_HOME",
   "HOME",
   "SSL_CERT_FILE",
   "NODE_EXTRA_CA_CERTS",
@@ -254,7 +272,9 @@ async function plan(call: Call<Flags>, running: Running, words: readonly string[
     job: flags.job === undefined ? [] : [flags.job],
   };
   const seen: { divided: Extract<RunEvent, { type: "divided" }> | null } = { divided: null };
-  const status = await runGet({ ...call, words }, running, (gantry, asked, options) => {
+  // It fetches nothing, and the scratch disk is the nodes'.
+  const { scratch: _, ...planning } = flags;
+  const status = await runGet({ ...call, words, flags: planning }, running, (gantry, asked, options) => {
     const run = gantry.get(asked, { ...options, array: part });
     return watched(run, (event) => {
       if (event.type === "divided") seen.divided = event;
@@ -268,6 +288,20 @@ async function plan(call: Call<Flags>, running: Running, words: readonly string[
   await writer.write(`${array} ${Math.min(tasks, slices)}\n`);
   await writer.flush();
   return 0;
+}
+
+/** A folder as this node calls it: `$TMPDIR`, `/scratch/${SLURM_JOB_ID}`. Throws `UsageError`. */
+function onNode(folder: string, env: Io["env"]): string {
+  return folder.replace(/\$(?:(\w+)|\{(\w+)\})/gu, (_, bare: string, braced: string) => {
+    const name = bare ?? braced;
+    const value = env[name];
+    if (value === undefined || value === "")
+      throw new UsageError(
+        `--scratch names $${name}, which is not set here`,
+        "name a folder that every node has",
+      );
+    return value;
+  });
 }
 
 /** A task of an array, or its end. */
@@ -288,8 +322,9 @@ async function work(
   const env = { ...(await library.readArrayEnvironment(dir, array)), ...io.env };
   const part: ArrayPart =
     action === "task" ? { part: "task", array, task: task ?? 0 } : { part: "finish", array };
+  const scratch = call.flags.scratch === undefined ? {} : { scratch: onNode(call.flags.scratch, io.env) };
   const status = await runGet(
-    { ...call, words: [], flags: { ...call.flags, output: dir } },
+    { ...call, words: [], flags: { ...call.flags, ...scratch, output: dir } },
     { ...running, io: Object.create(io, { env: { value: env } }) as Io },
     (gantry, words, options) => gantry.get(words, { ...options, array: part }),
     `gantry slurm resume ${shellWord(dir)}`,

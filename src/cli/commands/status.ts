@@ -58,7 +58,8 @@ export function isBad(status: FolderStatus): boolean {
   return (run !== null && run.exit !== 0) || missing + damaged + asking.length > 0;
 }
 
-function stateOf({ run, missing, damaged, asking }: FolderStatus): string {
+function stateOf({ run, array, missing, damaged, asking }: FolderStatus): string {
+  if (array !== null && !run?.stalled) return array.state;
   if (run === null || run.exit === 0)
     return missing + damaged + asking.length === 0 ? "complete" : "incomplete";
   if (run.exit !== null) return run.exit === 130 || run.exit === 143 ? "interrupted" : "failed";
@@ -196,7 +197,7 @@ function blockOf(status: FolderStatus): string[] {
   const dir = shellWord(status.dir);
   if (lives) lines.push(`  to end it  gantry stop ${dir}`);
   else if (status.missing + status.damaged + status.asking.length > 0)
-    lines.push(`  to go on   gantry get -o ${dir}`);
+    lines.push(`  to go on   ${status.array === null ? "gantry get -o" : "gantry slurm resume"} ${dir}`);
   else lines.push(`  to prove   gantry verify ${dir}`);
   return lines;
 }

@@ -1,5 +1,5 @@
 import { defineCommand, shellWord } from "../command.ts";
-import { shown } from "../render/wording.ts";
+import { counted, shown } from "../render/wording.ts";
 import { say } from "../render/writer.ts";
 
 export const command = defineCommand<object>({
@@ -11,17 +11,22 @@ export const command = defineCommand<object>({
   async run({ words }, { io }) {
     const { stopRun } = await io.library();
     const dir = words[0]!;
-    const stopped = await stopRun(dir);
-    if (stopped === null) {
-      say(io, `No run is at work in ${shown(dir)}.`);
-      return 0;
+    const { run, array, asked } = await stopRun(dir);
+    if (run === null) say(io, `No run is at work in ${shown(dir)}.`);
+    else if (array === null)
+      say(io, `Asked the run to stop: process ${run.pid} on ${shown(run.host)}. It ends within seconds.`);
+    else say(io, `Asked ${counted(asked, "task")} of array ${array} to stop. They end within seconds.`);
+    if (array !== null)
+      say(
+        io,
+        `Array ${array} is over: what waits of it in Slurm's queue ends as it begins, and scancel takes it out.`,
+      );
+    if (run !== null) say(io, `To see it end:  gantry status ${shellWord(dir)} --watch`);
+    if (run !== null || array !== null) {
+      const again =
+        array === null ? `gantry get -o ${shellWord(dir)}` : `gantry slurm resume ${shellWord(dir)}`;
+      say(io, `To go on later: ${again}`);
     }
-    say(
-      io,
-      `Asked the run to stop: process ${stopped.pid} on ${shown(stopped.host)}. It ends within seconds.`,
-      `To see it end:  gantry status ${shellWord(dir)} --watch`,
-      `To go on later: gantry get -o ${shellWord(dir)}`,
-    );
     return 0;
   },
 });

@@ -21,13 +21,16 @@ type Line = IndexLine & { readonly archive: string };
 export async function settleArchives(
   shelf: Shelf,
   state: StateFolder,
-  { run, states, isLive, publish, temporary }: SettleOptions,
+  { run, states, life, publish, temporary }: SettleOptions,
 ): Promise<void> {
   const mine = new Map<string, Unpublished>();
   const others = new Set<string>();
   for (const each of await shelf.unpublished()) {
-    if (each.run !== run && isLive(each.run)) others.add(each.archive);
-    else mine.set(each.archive, each.run === run ? each : await shelf.takeOver(each, run));
+    const holder = each.run === run ? "mine" : life(each.run);
+    if (holder === "lives") others.add(each.archive);
+    else if (holder === "mine") mine.set(each.archive, each);
+    // Who is only believed dead may wake, and write on to the file that it has open.
+    else mine.set(each.archive, await shelf.takeOver(each, run, { copied: holder === "silent" }));
   }
   const seen = new Set<string>(others);
   const sorter = new ExternalSort({ folder: temporary });

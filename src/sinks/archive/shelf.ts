@@ -2,7 +2,7 @@
  * Where the archive files of a target folder are: finished ones in the folder itself, unfinished ones in
  * `.gantry/packing/<name of the archive>/<run that writes it>`.
  */
-import { mkdir, rename, rm, rmdir, stat } from "node:fs/promises";
+import { copyFile, mkdir, rename, rm, rmdir, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { RunError } from "../../errors.ts";
 import { ensureFolder, onDisk, syncFolder } from "../../lib/durable-file.ts";
@@ -25,12 +25,15 @@ export class Shelf {
   readonly dir: string;
   readonly codec: Codec;
   readonly #packing: string;
+  /** Where a run puts what is no archive yet; goes with its other unfinished data. */
+  readonly #temporary: (run: string) => string;
   readonly #base: string;
 
   constructor(state: StateFolder, format: PackFormat, base: string) {
     this.dir = state.dir;
     this.codec = openCodec(format);
     this.#packing = state.path("packing");
+    this.#temporary = (run) => state.path("partial", `${run}-taken`);
     this.#base = base;
   }
 
@@ -65,10 +68,20 @@ export class Shelf {
     return (await readNames(folder)).map((run) => ({ archive, path: join(folder, run), run }));
   }
 
-  /** Makes an unfinished archive of a dead run this run's. */
-  async takeOver({ archive, path }: Unpublished, run: string): Promise<Unpublished> {
+  /** Makes an unfinished archive of a dead run this run's; `copied`: in another file, which the dead run has not open. */
+  async takeOver(
+    { archive, path }: Unpublished,
+    run: string,
+    { copied }: { readonly copied: boolean },
+  ): Promise<Unpublished> {
     const mine = join(dirname(path), run);
-    await onDisk({ operation: "rename", path }, () => rename(path, mine));
+    await onDisk({ operation: "rename", path }, async () => {
+      if (copied) {
+        await copyFile(path, this.#temporary(run));
+        await rename(this.#temporary(run), path);
+      }
+      await rename(path, mine);
+    });
     return { archive, path: mine, run };
   }
 
