@@ -303,6 +303,29 @@ describe.skipIf(missing.length > 0)("archive files (needs tar, zstd, xz)", { tim
     expect(stand.held.get("a")?.[0]?.packed?.archive).toBe("all-00000.tar");
   });
 
+  it("goes on in a copy of what a run that is only believed dead has open", async () => {
+    const stand = await makeStand("tar");
+    const zombie = stand.open();
+    await stand.store1(zombie, "a", { "1": noise(2000, 1) });
+    async function* states(): AsyncGenerator<ItemState> {
+      for (const [id, files] of stand.held) yield stateOf(id, files);
+    }
+    const temporary = await temporaryDir();
+    const life = (run: string) => (run === "run-1" ? ("silent" as const) : ("gone" as const));
+    await stand.store.settle({
+      ...{ run: "run-2", states, life, publish: true },
+      temporary: async () => temporary,
+    });
+    const before = await readFile(join(stand.dir, "all.tar"));
+    // It wakes, and writes where it believes the end to be.
+    const writer = await zombie.begin(item("b"), { folder: safePath(["b"]), file: null, prefix: "" });
+    await putBytes(writer, "1", noise(2_000_000, 2));
+    await writer.commit([]);
+    await zombie.close();
+    expect((await readFile(join(stand.dir, "all.tar"))).equals(before)).toBe(true);
+    expect(await listTar(stand.dir, "tar")).toEqual(["a/1"]);
+  });
+
   it("names long, odd and unlike any other are read by tar as they are", async () => {
     const stand = await makeStand("tar.zst");
     const sink = stand.open();
