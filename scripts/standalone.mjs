@@ -72,6 +72,7 @@ try {
   mkdirSync(join(top, "bin"));
 
   // What npm would publish, its packages included (`bundleDependencies`).
+  mustRun(process.execPath, [join(root, "scripts", "bundle.mjs")]);
   mustRun("npm", ["pack", "--ignore-scripts", "--silent", "--pack-destination", work], { cwd: root });
   const [packed] = readdirSync(work).filter((file) => file.endsWith(".tgz"));
   mustRun("tar", ["-xzf", join(work, packed), "-C", lib]);

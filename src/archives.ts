@@ -18,6 +18,7 @@ import type { AccountKind, Source, SourceKind } from "./sources/source.ts";
 import type { Ascp } from "./transports/ascp/ascp.ts";
 import type { Http } from "./transports/http.ts";
 import type { ReplyCache } from "./transports/reply-cache.ts";
+import type { Sftp, SftpSite } from "./transports/sftp/sftp.ts";
 
 type Archives = ReadonlyMap<string, ArchiveConfig>;
 
@@ -69,16 +70,18 @@ export async function openSource(
     readonly replies: ReplyCache | null;
     readonly redactor: Redactor;
     readonly ascp: Ascp;
+    readonly sftp: (site: SftpSite) => Sftp;
+    readonly transport?: "ascp" | "sftp";
     readonly link: () => string | null;
   },
   given?: Secrets,
 ): Promise<Source> {
-  const { http, replies, redactor, ascp, link } = parts;
+  const { http, redactor, ...others } = parts;
   const kind = await kindOf(config);
   const secrets = given ?? readSecrets(config, environment);
   for (const secret of [secrets.password, secrets.token, secrets.apiKey]) if (secret) redactor.add(secret);
   const { name, url, settings } = config;
-  return kind.create({ archive: name, url, settings, http: http(), replies, redactor, ascp, secrets, link });
+  return kind.create({ archive: name, url, settings, http: http(), redactor, secrets, ...others });
 }
 
 /** How users are known to an archive; null: it knows none. Throws `usage`. */

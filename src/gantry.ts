@@ -1,9 +1,9 @@
 /** The configured archives, opened: every question and every download goes through here. */
 import { randomUUID } from "node:crypto";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { type Account, readAccount, type Secrets } from "./accounts/secrets.ts";
 import { findArchive, openSource } from "./archives.ts";
-import { type ArchiveConfig, type Environment, LINKS, readArchives } from "./config.ts";
+import { type ArchiveConfig, configPath, type Environment, LINKS, readArchives } from "./config.ts";
 import { RunError } from "./errors.ts";
 import { type Context, type Log, systemClock } from "./lib/context.ts";
 import { createRateLimiter } from "./lib/limiter.ts";
@@ -39,6 +39,7 @@ import { createAscp } from "./transports/ascp/ascp.ts";
 import type { TransferSpec } from "./transports/ascp/transfer-spec.ts";
 import { createHttp, type Http } from "./transports/http.ts";
 import { openReplyCache } from "./transports/reply-cache.ts";
+import { createSftp, type Sftp, type SftpSite } from "./transports/sftp/sftp.ts";
 import { VERSION } from "./version.ts";
 
 export interface OpenOptions {
@@ -82,6 +83,8 @@ export interface AscpChoices {
   readonly policy?: "fixed" | "high" | "fair" | "low";
   /** Files that are encrypted at rest are decrypted, with the passphrase in `ASPERA_SCP_FILEPASS`. */
   readonly decrypt?: boolean;
+  /** The only way that bytes of a site may come; default: by ascp, else by SFTP. */
+  readonly transport?: "ascp" | "sftp";
   /** Further options of ascp, as they stand. */
   readonly options?: readonly string[];
 }
@@ -185,36 +188,35 @@ export async function open(options: OpenOptions = {}): Promise<Gantry> {
     cacheDir === undefined ? null : openReplyCache(cacheDir, { refresh: options.refresh ?? false });
   const listeners: ((bytes: number) => void)[] = [];
   const jobs = options.jobs ?? DEFAULT_JOBS;
-  let http: Http | null = null;
-  const openHttp = (): Http => {
-    http ??= createHttp({
-      userAgent: `gantry/${VERSION}`,
-      connections: jobs + 4,
-      stallTimeoutMs: options.stallTimeoutMs ?? 60_000,
-      environment,
-      ...(options.bandwidthBytesPerSecond
-        ? { limiter: createRateLimiter(options.bandwidthBytesPerSecond) }
-        : {}),
-      onReceived: (bytes) => {
-        for (const listener of listeners) listener(bytes);
-      },
-    });
-    return http;
-  };
-  const choices = options.ascp ?? {};
-  const ascp = createAscp({
-    environment,
-    redactor,
+  const { bandwidthBytesPerSecond, ascp: choices = {} } = options;
+  const wire = {
     stallTimeoutMs: options.stallTimeoutMs ?? 60_000,
-    ...(options.bandwidthBytesPerSecond ? { bandwidthBytesPerSecond: options.bandwidthBytesPerSecond } : {}),
-    ...(choices.program === undefined ? {} : { program: choices.program }),
-    ...(choices.key === undefined ? {} : { key: choices.key }),
-    ...(choices.options === undefined ? {} : { extra: choices.options }),
-    settings: ascpSettings(choices),
-    onReceived: (bytes) => {
+    environment,
+    onReceived: (bytes: number) => {
       for (const listener of listeners) listener(bytes);
     },
+  };
+  const limiter = bandwidthBytesPerSecond ? { limiter: createRateLimiter(bandwidthBytesPerSecond) } : {};
+  let http: Http | null = null;
+  const openHttp = (): Http => {
+    http ??= createHttp({ ...wire, ...limiter, userAgent: `gantry/${VERSION}`, connections: jobs + 4 });
+    return http;
+  };
+  const key = choices.key === undefined ? {} : { key: choices.key };
+  const ascp = createAscp({
+    ...wire,
+    ...key,
+    redactor,
+    ...(bandwidthBytesPerSecond ? { bandwidthBytesPerSecond } : {}),
+    ...(choices.program === undefined ? {} : { program: choices.program }),
+    ...(choices.options === undefined ? {} : { extra: choices.options }),
+    settings: ascpSettings(choices),
   });
+  const knownHosts = join(dirname(configPath(environment)), "known_hosts");
+  const sftp = (site: SftpSite): Sftp =>
+    createSftp(site, { ...wire, ...key, ...limiter, redactor, knownHosts });
+  const { transport } = choices;
+  const parts = { http: openHttp, replies, redactor, ascp, sftp, ...(transport ? { transport } : {}) };
   const sources = new Map<string, Promise<Source>>();
   const links = new Map<string, string>();
   const source = (name: string): Promise<Source> => {
@@ -224,7 +226,7 @@ export async function open(options: OpenOptions = {}): Promise<Gantry> {
       openSource(
         archiveOf(name, archives),
         environment,
-        { http: openHttp, replies, redactor, ascp, link: () => links.get(name) ?? null },
+        { ...parts, link: () => links.get(name) ?? null },
         options.secrets?.[name],
       );
     const opened = open();

@@ -44,6 +44,8 @@ describe("the packed program", () => {
   beforeAll(async () => {
     work = mkdtempSync(join(tmpdir(), "gantry-package-"));
     for (const folder of ["home", "prefix", "empty"]) mkdirSync(join(work, folder));
+    const bundled = await run(process.execPath, ["scripts/bundle.mjs"], { cwd: root });
+    expect(bundled.status, bundled.stderr).toBe(0);
     const packed = await run("npm", ["pack", "--ignore-scripts", "--pack-destination", work], { cwd: root });
     expect(packed.status, packed.stderr).toBe(0);
     const [tarball] = readdirSync(work).filter((name) => name.endsWith(".tgz"));
@@ -99,6 +101,22 @@ describe("the packed program", () => {
     expect(own.filter((name) => /\.test\.|\.ts$(?<!\.d\.ts)|fixtures|^src\b|^\.cache/.test(name))).toEqual(
       [],
     );
+  });
+
+  it("has nothing to build or run when it is installed", () => {
+    const modules = join(work, "prefix/node_modules/gantry/node_modules");
+    const files = readdirSync(modules, { recursive: true, encoding: "utf8" });
+    const scripts = files
+      .filter((name) => /^(@[^/]+\/)?[^/]+\/package\.json$/u.test(name))
+      .flatMap((name) => {
+        const { scripts: of = {} } = JSON.parse(readFileSync(join(modules, name), "utf8"));
+        return ["preinstall", "install", "postinstall"]
+          .filter((word) => word in of)
+          .map((word) => `${name} ${word}`);
+      });
+    expect(scripts).toEqual([]);
+    expect(files.filter((name) => /^(@[^/]+\/)?[^/]+\/binding\.gyp$/u.test(name))).toEqual([]);
+    expect(files).toContain("ssh2/package.json");
   });
 
   it("downloads from the sandbox, proves it, and has nothing to do the second time", async () => {

@@ -8,10 +8,18 @@ export interface AscpFlags {
   readonly resumeLevel?: string;
   readonly policy?: NonNullable<AscpChoices["policy"]>;
   readonly decrypt?: boolean;
+  readonly transport?: NonNullable<AscpChoices["transport"]>;
   readonly ascpOpt?: readonly string[];
 }
 
 const GROUP = "Transfers by ascp:";
+
+/** For what only asks a site. */
+export const KEY_FLAG: Flag = {
+  flags: "--key <file>",
+  help: "private key file for an ascp site",
+  group: GROUP,
+};
 
 export const ASCP_FLAGS: readonly Flag[] = [
   {
@@ -19,7 +27,7 @@ export const ASCP_FLAGS: readonly Flag[] = [
     help: "the program ascp (default: the one that `gantry ascp info` tells)",
     group: GROUP,
   },
-  { flags: "--key <file>", help: "private key file for the server", group: GROUP },
+  { ...KEY_FLAG, help: "private key file for the server" },
   {
     flags: "--resume-level <level>",
     help: "what is compared before a file is gone on with: 0 nothing, 1 size and time (default), 2 a sparse, 3 a full checksum",
@@ -35,6 +43,12 @@ export const ASCP_FLAGS: readonly Flag[] = [
   {
     flags: "--decrypt",
     help: "decrypt what is encrypted at rest, with the passphrase in ASPERA_SCP_FILEPASS",
+    group: GROUP,
+  },
+  {
+    flags: "--transport <way>",
+    help: "the only way that files of an ascp site may come (default: by ascp, else by SFTP)",
+    choices: ["ascp", "sftp"],
     group: GROUP,
   },
   {
@@ -66,7 +80,7 @@ function readOption(text: string): string {
 
 /** For `open`. */
 export function ascpChoices(flags: AscpFlags): { readonly ascp: AscpChoices } {
-  const { ascp, key, resumeLevel, policy, decrypt, ascpOpt } = flags;
+  const { ascp, key, resumeLevel, policy, decrypt, transport, ascpOpt } = flags;
   return {
     ascp: {
       ...(ascp === undefined ? {} : { program: ascp }),
@@ -74,6 +88,7 @@ export function ascpChoices(flags: AscpFlags): { readonly ascp: AscpChoices } {
       ...(resumeLevel === undefined ? {} : { resumeLevel: Number(resumeLevel) as 0 | 1 | 2 | 3 }),
       ...(policy === undefined ? {} : { policy }),
       ...(decrypt ? { decrypt } : {}),
+      ...(transport === undefined ? {} : { transport }),
       ...(ascpOpt === undefined ? {} : { options: ascpOpt }),
     },
   };

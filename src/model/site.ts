@@ -3,6 +3,7 @@
  * that holds no secret: `HOST/NUMBER` for a package, `aspera://USER@HOST[:PORT]` for a site.
  */
 import { RunError } from "../errors.ts";
+import { parsePath } from "./address.ts";
 import { packageKindOf } from "./link.ts";
 
 export interface Site {
@@ -55,7 +56,7 @@ function readAscpSite(link: string): Site | null {
     );
   }
   const archive = `aspera://${user}@${host.toLowerCase()}${port === undefined ? "" : `:${port}`}`;
-  const path = dir.split("/").filter((segment) => segment !== "");
+  const path = parsePath(dir.replaceAll(/\/{2,}/gu, "/").replace(/^\//u, ""), link);
   return { kind: "aspera", archive, path, bearer: null };
 }
 

@@ -77,9 +77,15 @@ export class FolderRun {
     this.options = options;
     this.environment = environment;
     this.dir = resolve(options.dir);
-    this.context = { ...context, signal: AbortSignal.any([context.signal, this.#stopping.signal]) };
-    this.#retry = new RetryLoop(environment.retry, this.context);
     this.report = new RunReport(newRunId(context.clock), this.dir, context.clock, channel);
+    this.context = {
+      ...context,
+      signal: AbortSignal.any([context.signal, this.#stopping.signal]),
+      // What a source warns of is for people, too; each sentence once.
+      log: (level, message, details) =>
+        level === "warn" ? this.report.warn(message) : context.log(level, message, details),
+    };
+    this.#retry = new RetryLoop(environment.retry, this.context);
     environment.onReceived((bytes) => {
       this.report.meter.receivedBytes += bytes;
     });

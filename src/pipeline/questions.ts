@@ -4,7 +4,7 @@ import { ExternalSort } from "../lib/external-sort.ts";
 import { nearMatches } from "../model/address.ts";
 import type { Item, Row, Value } from "../model/item.ts";
 import type { Query } from "../model/query.ts";
-import { formatPath } from "../model/selection.ts";
+import { formatAddress, formatPath } from "../model/selection.ts";
 import type { Source, SourceContext } from "../sources/source.ts";
 import { patientKey } from "./filter.ts";
 import { type LevelOptions, levelRows, plural, plus, readLevel, shownItems } from "./levels.ts";
@@ -155,13 +155,15 @@ async function folderTotals(
   { path, filters }: Query,
   context: SourceContext,
 ): Promise<(row: Row) => Row> {
-  const column = source.capabilities.fields[source.capabilities.itemLevel] ?? "";
+  const { fields, itemLevel, openedByLink } = source.capabilities;
+  const column = fields[itemLevel] ?? "";
   const totals = new Map<string, { files: number; bytes: number | null }>();
   let untold = false;
   for await (const item of source.list({ path, filters }, { complete: false }, context)) {
     untold ||= item.files === null;
     const segments = String(item.labels[column] ?? "").split("/");
-    const key = formatPath(segments.slice(0, Math.min(path.length + 1, segments.length)));
+    const place = segments.slice(0, Math.min(path.length + 1, segments.length));
+    const key = openedByLink ? formatPath(place) : formatAddress(source.archive, place);
     const total = totals.get(key) ?? { files: 0, bytes: 0 };
     total.files += item.files ?? 0;
     total.bytes = plus(total.bytes, item.bytes);

@@ -33,6 +33,7 @@ const kinds = {
   reset: {},
   "empty-body": {},
   missing: {},
+  changes: {},
   "short-body": at,
   "429": retryAfter,
   "500": {},
@@ -108,8 +109,9 @@ const kindSchema = v.looseObject({ kind: v.picklist(FAULT_KINDS) });
 const ONLY_FOR: Partial<Record<FaultKind, readonly Serves[]>> = {
   "expired-token": ["zip", "file", "rows", "digest", "page", "transfer"],
   "truncated-json": ["rows"],
-  missing: ["file"],
-  "short-body": ["file"],
+  missing: ["file", "sftp-file"],
+  changes: ["sftp-file"],
+  "short-body": ["file", "sftp-file"],
   "html-zip": ["zip", "file"],
   "wrong-md5": ["zip", "digest"],
   flip: ["zip", "file", "transfer"],
@@ -127,12 +129,15 @@ const ONLY_FOR: Partial<Record<FaultKind, readonly Serves[]>> = {
 
 /** Of the faults that strike everything those that mean something to a session of ascp. */
 const ALSO_FOR_TRANSFERS: readonly FaultKind[] = ["cut", "slow"];
+/** The same of files and folders over SFTP. */
+const ALSO_FOR_SFTP: readonly FaultKind[] = ["cut", "reset", "stall", "500"];
 
 /** Does a fault of this kind make sense for what is served? */
 function strikes(kind: FaultKind, serves: Serves): boolean {
   if (kind.startsWith("ascp-")) return serves === "transfer";
   const only = ONLY_FOR[kind];
   if (only !== undefined) return only.includes(serves);
+  if (serves.startsWith("sftp-")) return ALSO_FOR_SFTP.includes(kind);
   return serves !== "transfer" || ALSO_FOR_TRANSFERS.includes(kind);
 }
 

@@ -107,6 +107,13 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   const transfers = new TransferServer({
     generation: () => tokens.generation,
     announce: (hello) => announceTransfer(hello, deck, log, startedAt),
+    announceSftp: ({ user, path, serves }) => {
+      const target = { method: "SFTP", path: `/sftp/${path.replace(/^[./]+/u, "")}` };
+      const record = log.add({ ...unansweredRequest(target, startedAt), query: { user } });
+      const fault = deck.draw({ ...target, details: () => `user=${user}`, serves });
+      record.fault = fault?.kind ?? null;
+      return { record, fault };
+    },
   });
   const links = (origin: string): Promise<Record<string, string>> => linksAt(origin);
   const world = { dataset, studies, packages, links, transfers, seed, user, password, tokens, precompute };
@@ -308,6 +315,18 @@ async function buildPackages(seed: number): Promise<Packages> {
   return build({ seed });
 }
 
+function unansweredRequest(
+  target: { readonly method: string; readonly path: string },
+  startedAt: number,
+): Omit<SeenRequest, "number"> {
+  return {
+    ...target,
+    startedMs: performance.now() - startedAt,
+    ...{ query: {}, form: {}, json: null, headers: {}, status: 0, bytesSent: 0 },
+    ...{ ending: "open", fault: null, problem: null },
+  };
+}
+
 /** A session of the stand-in ascp in the record of requests, and the fault that is drawn for it. */
 function announceTransfer(
   hello: Hello,
@@ -318,17 +337,9 @@ function announceTransfer(
   const { direction, user, sources, command, variables } = hello;
   const target = { method: "ASCP", path: `/ascp/${direction}` };
   const record = log.add({
-    ...target,
-    startedMs: performance.now() - startedAt,
+    ...unansweredRequest(target, startedAt),
     query: { user, ...(hello.part === null ? {} : { part: hello.part }) },
     form: { argument: command, variable: variables, source: sources },
-    json: null,
-    headers: {},
-    status: 0,
-    bytesSent: 0,
-    ending: "open",
-    fault: null,
-    problem: null,
   });
   const details = (): string => `user=${user}&source=${sources.join("\n")}`;
   const fault = deck.draw({ ...target, details, serves: "transfer" });

@@ -38,7 +38,16 @@ export interface Reply {
 }
 
 /** What a route gives: decides which faults make sense for it. */
-export type Serves = "zip" | "file" | "rows" | "digest" | "token" | "page" | "transfer";
+export type Serves =
+  | "zip"
+  | "file"
+  | "rows"
+  | "digest"
+  | "token"
+  | "page"
+  | "transfer"
+  | "sftp-file"
+  | "sftp-folder";
 
 export interface Route {
   readonly serves: Serves;

@@ -6,6 +6,10 @@ import { PackageShelf } from "./packages.ts";
 import type { World } from "./stand-ins.ts";
 import { ChangedStudies } from "./study-changes.ts";
 
+const nobody = (): never => {
+  throw new Error("nobody transfers anything in this world");
+};
+
 /** No studies, one package, and a transfer server that does not listen. */
 export function tinyWorld(dataset: Dataset): World {
   const root = folderOf("PKG - Tiny", 0, [fileOf("slide.svs", 0, "slide")]);
@@ -20,9 +24,8 @@ export function tinyWorld(dataset: Dataset): World {
     links: async (origin) => ({ package: `${origin}/aspera/faspex/public/package?context=${context}` }),
     transfers: new TransferServer({
       generation: () => 1,
-      announce: () => {
-        throw new Error("nobody transfers anything in this world");
-      },
+      announce: nobody,
+      announceSftp: nobody,
     }),
     seed: 1,
     user: "demo",

@@ -17,6 +17,7 @@ import type { Receipt } from "../model/receipt.ts";
 import type { Ascp } from "../transports/ascp/ascp.ts";
 import type { Http } from "../transports/http.ts";
 import type { ReplyCache } from "../transports/reply-cache.ts";
+import type { Sftp, SftpSite } from "../transports/sftp/sftp.ts";
 
 /** What a source gets besides the general context. */
 export interface SourceContext extends Context {
@@ -476,6 +477,10 @@ export interface SourceOptions {
   readonly redactor: Redactor;
   /** For transfers by ascp; absent where none can be made. */
   readonly ascp?: Ascp;
+  /** For servers that speak SFTP; absent where none is to be spoken. */
+  readonly sftp?: (site: SftpSite) => Sftp;
+  /** The only way that bytes may come, where there are two; absent: the fastest that gets through. */
+  readonly transport?: "ascp" | "sftp";
   /** From the credential store or the environment; every value is known to the redactor. */
   readonly secrets: {
     readonly user?: string;

@@ -1,5 +1,6 @@
 /** Plain ascp sites, with the sandbox's stand-in of ascp: proof, resume, kills, secrets. */
 import { execFileSync } from "node:child_process";
+import { generateKeyPairSync } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -70,7 +71,7 @@ describe("get of an ascp site", () => {
     expect(files).toEqual(expect.arrayContaining([expect.stringMatching(/^Phantom_HER2_cohort\/SVS\//u)]));
     expect(await readFile(join(dir, ".gantry", "listing.tsv"), "utf8")).toContain("Phantom_HER2_cohort/SVS/");
     const sessions = stage.requests("receive").length;
-    expect(await stage.run(["get", "-o", dir])).toMatchObject({ code: 0 });
+    expect(await stage.run(["get", "-o", dir], { env: PASSWORD })).toMatchObject({ code: 0 });
     expect(stage.requests("receive")).toHaveLength(sessions);
     expect(await stage.run(["verify", dir])).toMatchObject({ code: 0 });
   });
@@ -79,11 +80,8 @@ describe("get of an ascp site", () => {
     const dir = await freshDir();
     const port = new URL(site.replace("aspera:", "http:")).port;
     const key = join(await temporaryDir(), "key");
-    await writeFile(
-      key,
-      `-----BEGIN RSA PRIVATE KEY-----\n${"A".repeat(64)}\n-----END RSA PRIVATE KEY-----\n`,
-      { mode: 0o600 },
-    );
+    const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+    await writeFile(key, privateKey.export({ type: "pkcs1", format: "pem" }), { mode: 0o600 });
     const flags = [
       "--key",
       key,
@@ -197,7 +195,7 @@ describe("get of an ascp site", () => {
 
   it("refuses what a site can't do, by name", async () => {
     await mkdir(await freshDir(), { recursive: true });
-    expect(await stage.run(["ls", site])).toMatchObject({
+    expect(await stage.run(["ls", site], { env: PASSWORD })).toMatchObject({
       code: 2,
       stderr: expect.stringContaining("can't be listed"),
     });

@@ -1,3 +1,4 @@
+import { type AscpFlags, ascpChoices, KEY_FLAG } from "../ascp-flags.ts";
 import { CACHE_FLAGS, type CacheFlags, cacheOptions } from "../cache.ts";
 import { defineCommand, UsageError } from "../command.ts";
 import { FILTER_FLAGS, readFilters } from "../filters.ts";
@@ -6,7 +7,7 @@ import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
 import { counted, shown } from "../render/wording.ts";
 import { say } from "../render/writer.ts";
 
-interface Flags extends TableFlags, CacheFlags {
+interface Flags extends TableFlags, CacheFlags, Pick<AscpFlags, "key"> {
   readonly level?: string;
   readonly count?: boolean;
   readonly downloads?: boolean;
@@ -35,6 +36,7 @@ export const command = defineCommand<Flags>({
     ...TABLE_FLAGS,
     ...FILTER_FLAGS,
     ...CACHE_FLAGS,
+    KEY_FLAG,
   ],
   examples: [
     ["gantry find tcia:LCTSC --modality CT", "the CT series of a collection"],
@@ -74,7 +76,7 @@ export const command = defineCommand<Flags>({
         }
         return exitOf(found, count);
       },
-      { ...cacheOptions(flags, running), log: logWarnings(running) },
+      { ...cacheOptions(flags, running), ...ascpChoices(flags), log: logWarnings(running) },
     ),
 });
 

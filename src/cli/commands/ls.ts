@@ -1,3 +1,4 @@
+import { type AscpFlags, ascpChoices, KEY_FLAG } from "../ascp-flags.ts";
 import { CACHE_FLAGS, type CacheFlags, cacheOptions } from "../cache.ts";
 import { defineCommand, type Running, UsageError } from "../command.ts";
 import { FILTER_FLAGS, readFilters } from "../filters.ts";
@@ -5,7 +6,7 @@ import type { Row } from "../library.ts";
 import { exitOf, logWarnings, warner, withGantry } from "../open-library.ts";
 import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
 
-interface Flags extends TableFlags, CacheFlags {
+interface Flags extends TableFlags, CacheFlags, Pick<AscpFlags, "key"> {
   readonly recursive?: boolean;
   readonly long?: boolean;
 }
@@ -19,6 +20,7 @@ export const command = defineCommand<Flags>({
     ...TABLE_FLAGS,
     ...FILTER_FLAGS,
     ...CACHE_FLAGS,
+    KEY_FLAG,
   ],
   examples: [
     ["gantry ls tcia:", "the collections"],
@@ -38,7 +40,7 @@ export const command = defineCommand<Flags>({
         const listing = await gantry.list(words, { recursive, long, filters: readFilters(flags) });
         return exitOf(listing, await writeTable(running.io, listing, flags));
       },
-      { ...cacheOptions(flags, running), log: logWarnings(running) },
+      { ...cacheOptions(flags, running), ...ascpChoices(flags), log: logWarnings(running) },
     );
   },
 });

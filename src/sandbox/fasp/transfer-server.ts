@@ -9,6 +9,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { nodeAt, type TreeFile, type TreeFolder, type TreeNode, targetOf } from "../data/packages.ts";
 import type { Fault } from "../faults.ts";
 import type { Ending } from "../wire.ts";
+import { type AnnounceSftp, type SshAccount, SshDoor } from "./ssh-door.ts";
 import {
   type FaspRequest,
   FaspWire,
@@ -46,12 +47,7 @@ export interface SendGrant extends Grant {
   readonly inbox: Inbox;
 }
 
-export interface Account {
-  readonly user: string;
-  /** Null: by key only. */
-  readonly password: string | null;
-  readonly acceptsKey: boolean;
-  readonly root: () => Promise<TreeFolder>;
+export interface Account extends SshAccount {
   readonly inbox: () => Promise<Inbox>;
 }
 
@@ -76,12 +72,27 @@ export class TransferServer {
   readonly #sockets = new Set<Socket>();
   readonly #server: Server;
 
-  constructor(options: { readonly announce: Announce; readonly generation: () => number }) {
+  constructor(options: {
+    readonly announce: Announce;
+    readonly announceSftp: AnnounceSftp;
+    readonly generation: () => number;
+  }) {
     this.#announce = options.announce;
     this.#generation = options.generation;
-    this.#server = createServer((socket) => {
+    const ssh = new SshDoor(options.announceSftp, (user) => this.#accounts.get(user));
+    this.#server = createServer(async (socket) => {
       this.#sockets.add(socket);
       socket.on("close", () => this.#sockets.delete(socket));
+      socket.on("error", () => undefined);
+      // Real servers speak SSH to ascp, too; here its stand-in has words of its own.
+      const [first] = (await once(socket, "data").catch(() => [])) as [Buffer?];
+      if (first === undefined) return;
+      socket.pause();
+      socket.unshift(first);
+      if (first.toString("latin1", 0, 4) === "SSH-") {
+        await ssh.accept(socket);
+        return;
+      }
       const wire = new FaspWire(socket);
       // A client that goes away, or speaks something else (a port check), ends its own session only.
       void this.#serve(wire)

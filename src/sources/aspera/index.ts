@@ -1,18 +1,17 @@
 /**
- * An ascp site as a Source: a server that is told a path and sends what is there. It lists nothing and vouches for
- * nothing beyond what ascp itself counts, so a path is one item, proved by the number and size of its files.
+ * An ascp site as a Source. Where the server speaks SFTP, too, it is listed and each file is an item, which comes by ascp,
+ * or, where that does not get through, by SFTP. A server that lists nothing is told a path and sends what is there: the
+ * path is one item, proved by the number and size of its files as ascp counts them.
  */
-import { createHash } from "node:crypto";
-import { join } from "node:path";
 import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
 import type { Item, Row } from "../../model/item.ts";
-import type { Query } from "../../model/query.ts";
-import { formatAddress } from "../../model/selection.ts";
-import type { Ascp, AscpEvent } from "../../transports/ascp/ascp.ts";
-import { FolderTransfer } from "../../transports/ascp/folder-transfer.ts";
+import { filterNames, type Query } from "../../model/query.ts";
+import type { Ascp } from "../../transports/ascp/ascp.ts";
 import { readReceived } from "../../transports/ascp/received-files.ts";
+import { AscpRoad, digest, type Received, type Wanted } from "../../transports/ascp/road.ts";
 import type { TransferSpec } from "../../transports/ascp/transfer-spec.ts";
+import type { Sftp } from "../../transports/sftp/sftp.ts";
 import type {
   Capabilities,
   Delivery,
@@ -22,27 +21,51 @@ import type {
   Source,
   SourceContext,
   SourceOptions,
-  Statement,
   Upload,
   UploadEvent,
   Uploaded,
 } from "../source.ts";
-import { COLUMNS, LAYOUTS, locatorOf, pathItem, type SiteName, siteOf } from "./map.ts";
+import {
+  COLUMNS,
+  entryRow,
+  type FileLocator,
+  fileItem,
+  fileNameOf,
+  fileOf,
+  isDecrypted,
+  LAYOUTS,
+  locatorOf,
+  pathItem,
+  type SiteName,
+  SUMMARY_COLUMNS,
+  siteOf,
+  unknownFile,
+} from "./map.ts";
+import { PathDelivery } from "./path-delivery.ts";
+import { overSftp } from "./sftp-road.ts";
+import { SiteTree } from "./tree.ts";
+import { type Endpoint, uploadToSite } from "./upload.ts";
 
-const CAPABILITIES: Capabilities = {
-  levels: ["path"],
-  itemLevel: "path",
-  filters: ["limit"],
-  fields: { path: "Path" },
+const CAPABILITIES: Omit<Capabilities, "batchItems"> = {
+  levels: ["file"],
+  itemLevel: "file",
+  filters: ["since", "until", "include", "exclude", "limit"],
+  fields: { file: "Path" },
   columns: COLUMNS,
-  summaryColumns: COLUMNS,
-  dates: null,
+  summaryColumns: SUMMARY_COLUMNS,
+  dates: { changed: ["Changed"], acquired: "Changed" },
   layouts: LAYOUTS,
   defaultLayout: "descriptive",
   digest: "sha256",
   digestless: true,
-  batchItems: 1,
+  nested: true,
 };
+
+/** ascp's own default is 22; sites of Aspera servers nearly all listen on 33001 (IBM Aspera HSTS 4.4, "Firewall"). */
+const ASCP_PORT = 33001;
+const SSH_PORT = 22;
+/** Files of one ascp session. */
+const BATCH = 300;
 
 export function createAsperaSource(options: SourceOptions): Source {
   return new AsperaSource(options);
@@ -51,67 +74,139 @@ export function createAsperaSource(options: SourceOptions): Source {
 class AsperaSource implements Source {
   readonly archive: string;
   readonly kind = "aspera";
-  readonly capabilities = CAPABILITIES;
+  readonly capabilities: Capabilities;
   readonly #site: SiteName;
   readonly #ascp: Ascp;
+  readonly #sftp: Sftp | null;
+  readonly #tree: SiteTree | null;
+  readonly #transport: "ascp" | "sftp" | null;
+  /** Why files come by SFTP, once that is decided. */
+  #slow: string | null = null;
 
-  constructor({ archive, ascp }: SourceOptions) {
+  constructor({ archive, ascp, sftp, transport }: SourceOptions) {
     if (!ascp) throw new Error("a site needs ascp");
     this.archive = archive;
     this.#site = siteOf(archive);
     this.#ascp = ascp;
+    this.#transport = transport ?? null;
+    const { user, host, port } = this.#site;
+    // The control connection of ascp is SSH, too: where that gets through, so does this.
+    this.#sftp = sftp?.({ user, host, ports: port === null ? [ASCP_PORT, SSH_PORT] : [port] }) ?? null;
+    this.#tree = this.#sftp && new SiteTree(this.#sftp, archive);
+    const bySftp = (): boolean => this.#slow !== null || this.#transport === "sftp";
+    // One at a time by SFTP, so that several come side by side.
+    this.capabilities = Object.defineProperty({ ...CAPABILITIES, batchItems: BATCH }, "batchItems", {
+      get: () => (bySftp() ? 1 : BATCH),
+      enumerable: true,
+    });
   }
 
-  async resolve(query: Query): Promise<Query> {
-    if (query.path.some((segment) => segment === ".." || /[\r\n]/u.test(segment))) {
+  async resolve(query: Query, context: SourceContext): Promise<Query> {
+    const { host } = this.#site;
+    if (query.path.includes(".."))
+      throw new RunError("usage", `${host} can't be asked for a path with .. in it`);
+    const tree = await this.#listing(context);
+    if (tree) return { ...query, path: (await tree.find(query.path.filter(isNoDot), context)).path };
+    if (query.path.some((segment) => /[\r\n]/u.test(segment)))
+      throw new RunError("usage", `${host} can't be asked for a path with a line break in it`);
+    const [filter] = filterNames(query.filters).filter((name) => name !== "limit");
+    if (filter !== undefined) {
       throw new RunError(
-        "usage",
-        `${this.#site.host} can't be asked for a path with .. or a line break in it`,
+        "unsupported-filter",
+        `${host} lists nothing, and can't be filtered by --${filter}`,
+        {
+          hint: "leave it out: a path comes whole",
+        },
       );
     }
     return query;
   }
 
-  // biome-ignore lint/correctness/useYield: a site lists nothing
-  async *browse(): AsyncIterable<Row> {
-    throw new RunError("usage", `${this.#site.host} is an ascp site, which can't be listed`, {
-      hint: "get a path of it: gantry get aspera://USER@HOST/PATH -o DIR",
-    });
+  async *browse({ path }: Query, context: SourceContext): AsyncIterable<Row> {
+    const tree = await this.#listing(context);
+    if (tree === null) {
+      throw new RunError("usage", `${this.#site.host} is an ascp site without SFTP, which can't be listed`, {
+        hint: "get a path of it: gantry get aspera://USER@HOST/PATH -o DIR",
+      });
+    }
+    const entry = await tree.find(path, context);
+    const rows = new Map<string, Row>();
+    for await (const each of entry.type === "file" ? [entry] : tree.folder(path, context))
+      rows.set(each.path.at(-1) ?? "", entryRow(this.archive, each));
+    for (const [, row] of [...rows].sort(([a], [b]) => (a < b ? -1 : 1))) yield row;
   }
 
   values(): null {
     return null;
   }
 
-  async *list(query: Query, _options: ListOptions, _context: SourceContext): AsyncIterable<Item> {
-    yield this.#item(query.path);
+  async *list({ path }: Query, { complete }: ListOptions, context: SourceContext): AsyncIterable<Item> {
+    const tree = await this.#listing(context);
+    if (tree === null) {
+      yield this.#pathItem(path);
+      return;
+    }
+    // What is needed to have the bytes is said before anything begins.
+    if (complete) await this.#road(context);
+    const entry = await tree.find(path, context);
+    for await (const file of tree.files(entry, context)) yield this.#fileItem(file, path);
   }
 
-  async *lookup(paths: AsyncIterable<readonly string[]>): AsyncIterable<Item> {
-    for await (const path of paths) yield this.#item(path);
+  async *lookup(paths: AsyncIterable<readonly string[]>, context: SourceContext): AsyncIterable<Item> {
+    const tree = await this.#listing(context);
+    if (tree) await this.#road(context);
+    for await (const path of paths) {
+      if (tree === null) {
+        yield this.#pathItem(path);
+        continue;
+      }
+      try {
+        const entry = await tree.find(path, context);
+        for await (const file of tree.files(entry, context)) yield this.#fileItem(file, null);
+      } catch (error) {
+        if (!(error instanceof RunError) || error.code !== "unknown-name") throw error;
+        yield unknownFile(this.archive, path);
+      }
+    }
   }
 
-  #item(path: readonly string[]): Item {
+  #fileItem(entry: Parameters<typeof fileItem>[0]["entry"], selected: readonly string[] | null): Item {
+    return fileItem({ archive: this.archive, entry, selected, decrypts: this.#ascp.decrypts });
+  }
+
+  #pathItem(path: readonly string[]): Item {
     // Whether what lies there has changed can't be known; clear files are other data than encrypted ones.
     return pathItem(this.archive, path, this.#ascp.decrypts ? "decrypted" : "as-sent");
   }
 
-  async *fetch(items: readonly Item[], options: FetchOptions, context: Context): AsyncIterable<Delivery> {
-    for (const item of items) {
-      const delivery = new PathDelivery(item, this.#spec(item), this.#ascp, options);
-      try {
-        await delivery.receive(context);
-      } catch (error) {
-        if (context.signal.aborted || !(error instanceof RunError)) throw error;
-        yield { item, error };
-        continue;
-      }
-      yield { item, entries: delivery.entries(), statement: () => delivery.statement() };
-    }
+  /** Null: the server lists nothing. Throws what keeps from knowing: a folder is not asked for now so, now so. */
+  async #listing(context: Context): Promise<SiteTree | null> {
+    const { user, host } = this.#site;
+    this.#ascp.checkLogin({ host, user });
+    const connection = await this.#sftp?.connection(context);
+    if (connection) return this.#tree;
+    if (this.#transport !== "sftp") return null;
+    throw new RunError("usage", `${host} speaks no SFTP to ${user}`, { hint: "leave --transport sftp out" });
   }
 
-  #spec(item: Item): TransferSpec {
-    return {
+  async *fetch(items: readonly Item[], options: FetchOptions, context: Context): AsyncIterable<Delivery> {
+    const wanted: WantedFile[] = [];
+    for (const item of items) {
+      const file = fileOf(item);
+      if (file === null) yield* this.#fetchPath(item, options, context);
+      else if (!file.unreadable) {
+        const key = digest(`${item.id}\n${item.revision}`);
+        wanted.push({ item, file, path: file.path, key, decrypted: isDecrypted(item) });
+      } else {
+        const what = `${this.#site.host}: the name of ${item.labels.Path} is no UTF-8, and can't be asked for`;
+        yield { item, error: new RunError("access-item", what, { hint: "have it renamed at the server" }) };
+      }
+    }
+    if (wanted.length > 0) yield* this.#fetchFiles(wanted, options, context);
+  }
+
+  async *#fetchPath(item: Item, options: FetchOptions, context: Context): AsyncGenerator<Delivery> {
+    const spec: TransferSpec = {
       ...this.#endpoint(),
       direction: "receive",
       paths: [{ source: locatorOf(item).source }],
@@ -119,46 +214,85 @@ class AsperaSource implements Source {
       // Counted first, so that what is missing at the end can be told.
       precalculate_job_size: true,
     };
+    const delivery = new PathDelivery(item, spec, this.#ascp, options);
+    try {
+      await delivery.receive(context);
+    } catch (error) {
+      if (context.signal.aborted || !(error instanceof RunError)) throw error;
+      yield { item, error };
+      return;
+    }
+    yield { item, entries: delivery.entries(), statement: () => delivery.statement() };
+  }
+
+  async *#fetchFiles(
+    wanted: readonly WantedFile[],
+    options: FetchOptions,
+    context: Context,
+  ): AsyncGenerator<Delivery> {
+    const slowly = (each: WantedFile): Delivery => this.#overSftp(each, options, context);
+    if ((await this.#road(context)) === "sftp") {
+      for (const each of wanted) yield slowly(each);
+      return;
+    }
+    const tree = this.#tree as SiteTree;
+    const road = new AscpRoad(this.#ascp, {
+      archive: this.archive,
+      subject: this.#site.host,
+      specFor: async (paths) => {
+        const sources: { source: string }[] = [];
+        for (const path of paths) {
+          const remote = await tree.remotePath(path, context);
+          sources.push({ source: remote.replace(/^\.\//u, "") });
+        }
+        return { ...this.#endpoint(), direction: "receive", paths: sources };
+      },
+    });
+    for await (const outcome of road.receive(wanted, options, context)) {
+      if ("received" in outcome) yield received(outcome.wanted, outcome.received);
+      else if (!this.#isBlocked(outcome.error)) yield { item: outcome.wanted.item, error: outcome.error };
+      else {
+        this.#goSlow(`ascp does not get through (${outcome.error.message})`, context);
+        yield slowly(outcome.wanted);
+      }
+    }
+  }
+
+  /** By which way files come. Throws `usage` where the only one that the user permits is not there. */
+  async #road(context: Context): Promise<"ascp" | "sftp"> {
+    if (this.#transport === "sftp" || this.#slow !== null) return "sftp";
+    if (await this.#ascp.isThere()) return "ascp";
+    // Tells what to do about it.
+    if (this.#transport === "ascp") await this.#ascp.find();
+    this.#goSlow("ascp is not on this machine (`gantry ascp install` gets it)", context);
+    return "sftp";
+  }
+
+  #goSlow(why: string, context: Context): void {
+    if (this.#slow !== null) return;
+    this.#slow = why;
+    context.log("warn", `${why}: files of ${this.#site.host} come by SFTP, which is the slower way`);
+  }
+
+  #isBlocked({ code }: RunError): boolean {
+    return this.#transport === null && ["archive-unreachable", "access-login"].includes(code);
+  }
+
+  #overSftp({ item, file }: WantedFile, { scratch }: FetchOptions, context: Context): Delivery {
+    const sftp = this.#sftp as Sftp;
+    const remotePath = (): Promise<string> => (this.#tree as SiteTree).remotePath(file.path, context);
+    return overSftp({ item, file, sftp, scratch, remotePath }, context);
   }
 
   /** Sites see no bypass key: the user's own login is all that opens them. */
-  #endpoint(): Pick<TransferSpec, "remote_host" | "remote_user" | "ssh_port"> & Partial<TransferSpec> {
+  #endpoint(): Endpoint {
     const { user, host, port } = this.#site;
     this.#ascp.checkLogin({ host, user });
-    return { remote_host: host, remote_user: user, ssh_port: port, resume_policy: "attrs" };
+    return { remote_host: host, remote_user: user, ssh_port: port ?? ASCP_PORT, resume_policy: "attrs" };
   }
 
-  async *upload(upload: Upload, context: SourceContext): AsyncGenerator<UploadEvent, Uploaded> {
-    const { files, path, scratch, encrypt, attempt } = upload;
-    const destination = path.join("/") || ".";
-    const spec: TransferSpec = {
-      ...this.#endpoint(),
-      direction: "send",
-      destination_root: destination,
-      create_dir: true,
-      precalculate_job_size: true,
-      ...(encrypt ? { content_protection: "encrypt" } : {}),
-      paths: files.map(({ from, name }) => ({ source: from, destination: name })),
-    };
-    let done: Extract<AscpEvent, { type: "done" }> | null = null;
-    let failure: RunError | null = null;
-    for await (const event of this.#ascp.transfer(
-      { spec, folder: scratch, patience: attempt + 1 },
-      context,
-    )) {
-      if (event.type === "progress") yield { type: "progress", bytes: event.bytes };
-      else if (event.type === "file-failed") failure ??= event.error;
-      else if (event.type === "done") done = event;
-    }
-    if (failure) throw failure;
-    const count = done?.files ?? null;
-    if (count !== null && count !== files.length) {
-      throw new RunError("proof-count", `${this.#site.host} has ${count} of the ${files.length} files`);
-    }
-    return {
-      address: formatAddress(this.archive, path),
-      proof: count === null ? ["ascp"] : ["count", "ascp"],
-    };
+  upload(upload: Upload, context: SourceContext): AsyncGenerator<UploadEvent, Uploaded> {
+    return uploadToSite(this.archive, this.#endpoint(), this.#ascp, upload, context);
   }
 
   /** A site says nothing of licences. */
@@ -166,58 +300,33 @@ class AsperaSource implements Source {
     return null;
   }
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    this.#sftp?.close();
+  }
 }
 
-/** A path on its way: first the transfer into scratch, then what came as entries. */
-class PathDelivery {
-  readonly #item: Item;
-  readonly #spec: TransferSpec;
-  readonly #transfer: FolderTransfer;
+interface WantedFile extends Wanted {
+  readonly item: Item;
+  readonly file: FileLocator;
+}
 
-  constructor(item: Item, spec: TransferSpec, ascp: Ascp, options: FetchOptions) {
-    this.#item = item;
-    this.#spec = spec;
-    const { scratch, attempt, onArrived, onPromised } = options;
-    // The same for the same path of the same server, so that another run goes on with it.
-    const name = createHash("sha256").update(`${item.id}\n${item.revision}`).digest("hex").slice(0, 24);
-    const folder = join(scratch, `ascp-${name}`);
-    const promised = (bytes: number): void => onPromised?.(item, bytes);
-    this.#transfer = new FolderTransfer({ ascp, folder, attempt, onArrived, onPromised: promised });
+const isNoDot = (segment: string): boolean => segment !== ".";
+
+function received({ item, file }: WantedFile, { file: path, from }: Received): Delivery {
+  const name = fileNameOf(item);
+  async function* entries(): AsyncGenerator<Entry> {
+    yield { name, body: readReceived(path), file: path };
   }
-
-  /** Throws what the transfer throws; the failure of one file is that of the path. */
-  receive(context: Context): Promise<void> {
-    return this.#transfer.receive(this.#spec, context);
-  }
-
-  async *entries(): AsyncGenerator<Entry> {
-    const { file } = locatorOf(this.#item);
-    for await (const { name, path } of this.#transfer.received()) {
-      const [top, ...rest] = name.split("/");
-      if (file && rest.length > 0) {
-        throw new RunError(
-          "usage",
-          `${top} is a folder on the server, and its name looks like that of a file`,
-          {
-            hint: `ask for it with /. at its end: ${this.#item.address}/.`,
-          },
-        );
-      }
-      // The place has the name of the folder already.
-      yield { name: rest.length > 0 ? rest.join("/") : name, body: readReceived(path), file: path };
-    }
-  }
-
-  statement(): Statement {
-    const { remote_host } = this.#spec;
-    return {
+  return {
+    item,
+    entries: entries(),
+    statement: () => ({
       digests: null,
-      files: this.#transfer.files,
-      bytes: this.#transfer.bytes,
+      files: 1,
+      bytes: isDecrypted(item) ? null : file.bytes,
       checked: ["ascp"],
-      from: `aspera://${remote_host}`,
+      from,
       facts: {},
-    };
-  }
+    }),
+  };
 }

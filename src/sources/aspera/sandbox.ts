@@ -1,7 +1,7 @@
 /**
  * The stand-in of plain ascp sites on the sandbox's transfer server: `demo`, with a password, as ImmPort gives accounts,
- * and `demo-key`, with a key only, as ENA's `era-fasp`. Both see the packages' files, by title, and below `encrypted/`
- * the first package encrypted at rest; what is uploaded is there, too.
+ * `demo-key`, with a key only, as ENA's `era-fasp`, and `demo-sftp`, whose account may use SFTP, too. All see the packages'
+ * files, by title, and below `encrypted/` the first package encrypted at rest; what is uploaded is there, too.
  */
 
 import { SDK_FORMS, sdkIndex, sdkTarGz, sdkZip } from "../../sandbox/ascp/sdk.ts";
@@ -11,6 +11,7 @@ import { UploadStore } from "../../sandbox/fasp/inbox.ts";
 import type { Route, SandboxRequest, StandIn, World } from "../../sandbox/stand-ins.ts";
 
 const KEY_USER = "demo-key";
+const SFTP_USER = "demo-sftp";
 const SDK = "/aspera-sdk";
 
 export async function openAsperaStandIn(world: World): Promise<StandIn> {
@@ -31,8 +32,10 @@ class AsperaStandIn implements StandIn {
     };
     const inbox = async () => this.#uploads.inboxOf(await root());
     const { transfers, user, password } = world;
-    transfers.addAccount({ user, password, acceptsKey: false, root, inbox });
-    transfers.addAccount({ user: KEY_USER, password: null, acceptsKey: true, root, inbox });
+    const common = { acceptsKey: false, sftp: false, root, inbox };
+    transfers.addAccount({ ...common, user, password });
+    transfers.addAccount({ ...common, user: KEY_USER, password: null, acceptsKey: true });
+    transfers.addAccount({ ...common, user: SFTP_USER, password, sftp: true });
   }
 
   /** Sites are reached by addresses. */
@@ -46,6 +49,7 @@ class AsperaStandIn implements StandIn {
     return {
       site: at(user),
       "key-site": at(KEY_USER),
+      "sftp-site": at(SFTP_USER),
       sdk: `${origin}${SDK}/ibm-aspera-transfer-sdk-linux-amd64-1.1.10.tar.gz`,
       "sdk-zip": `${origin}${SDK}/ibm-aspera-transfer-sdk-macos-arm64-1.1.10.zip`,
       "sdk-index": `${origin}${SDK}/index.yaml`,

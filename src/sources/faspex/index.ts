@@ -8,6 +8,7 @@ import type { Query } from "../../model/query.ts";
 import { formatAddress } from "../../model/selection.ts";
 import type { Ascp } from "../../transports/ascp/ascp.ts";
 import { readReceived } from "../../transports/ascp/received-files.ts";
+import { AscpRoad, digest, type Received, type Wanted } from "../../transports/ascp/road.ts";
 import type { Http } from "../../transports/http.ts";
 import type {
   Capabilities,
@@ -23,7 +24,6 @@ import type {
   Uploaded,
 } from "../source.ts";
 import { FaspexApi } from "./api.ts";
-import { AscpRoad, digest, type Received, type Wanted } from "./ascp-road.ts";
 import { diagnosePackage } from "./diagnose.ts";
 import { Gateway } from "./gateway.ts";
 import {
@@ -39,6 +39,7 @@ import {
   pathOf,
   SUMMARY_COLUMNS,
 } from "./map.ts";
+import { PackageOffer } from "./offer.ts";
 import { PackageSums, tooLarge } from "./sums.ts";
 import { PackageTree } from "./tree.ts";
 import { uploadPackage } from "./upload.ts";
@@ -266,7 +267,7 @@ class FaspexSource implements Source {
         },
       );
     }
-    const road = new AscpRoad(this.#ascp, this.#api);
+    const road = new AscpRoad(this.#ascp, new PackageOffer(this.#api));
     try {
       await road.check();
       return road;

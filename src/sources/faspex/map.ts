@@ -1,6 +1,7 @@
 /** Entries of a package to items. Pure. */
 import type { Digest } from "../../lib/digest.ts";
 import type { Item, Row } from "../../model/item.ts";
+import { idPath } from "../../model/item-id.ts";
 import { formatAddress, formatPath } from "../../model/selection.ts";
 import type { Layout } from "../source.ts";
 import type { PackageEntry, PackageFacts } from "./wire.ts";
@@ -86,13 +87,6 @@ export const wholeRow = ({ id, title, sent }: Pick<PackageFacts, "id" | "title" 
   Changed: sent,
   address: "/",
 });
-
-/** What cannot stand in the id of an item as it is: controls, quotes, and what escapes are made of. */
-const idPath = (path: readonly string[]): string =>
-  path
-    .join("/")
-    .toWellFormed()
-    .replace(/[%"\\\u0000-\u001f\u007f]/gu, encodeURIComponent);
 
 export const pathOf = (item: Item): string[] => String(item.labels.Path ?? "").split("/");
 

@@ -12,10 +12,11 @@ import type { Query } from "../../model/query.ts";
 import type { Ascp } from "../../transports/ascp/ascp.ts";
 import { FolderTransfer } from "../../transports/ascp/folder-transfer.ts";
 import { readReceived, receivedFiles } from "../../transports/ascp/received-files.ts";
+import { AT_REST, digest } from "../../transports/ascp/road.ts";
 import type { Delivery, Entry, FetchOptions, SourceContext, Statement } from "../source.ts";
 import type { FaspexApi } from "./api.ts";
-import { AT_REST, digest, wholeSpec } from "./ascp-road.ts";
 import { wholeItem, wholeRow } from "./map.ts";
+import { wholeSpec } from "./offer.ts";
 import { PackageSums, tooLarge } from "./sums.ts";
 import type { PackageEntry } from "./wire.ts";
 

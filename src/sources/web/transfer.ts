@@ -4,11 +4,11 @@ import type { Context } from "../../lib/context.ts";
 import { createHasher, type Digest, isDigest } from "../../lib/digest.ts";
 import type { Item } from "../../model/item.ts";
 import type { HttpResponse } from "../../transports/http.ts";
+import { PartFile } from "../../transports/part-file.ts";
 import type { Statement } from "../source.ts";
 import type { WebApi } from "./api.ts";
 import { checkFormat, LOOKED_AT_BYTES } from "./format-check.ts";
 import { contentRange, type Head, rangeCondition, readHead } from "./head.ts";
-import { PartFile } from "./part-file.ts";
 
 /** A smaller file is fetched again sooner than it is kept. */
 export const RESUMED_FROM_BYTES = 1024 * 1024;

@@ -72,6 +72,8 @@ export type AscpEvent =
 export interface Ascp {
   /** Which program it is. Throws `usage` when there is none. */
   find(): Promise<FoundAscp>;
+  /** Whether there is one. Throws `usage` when the user names one that is none. */
+  isThere(): Promise<boolean>;
   /** Whether files that are encrypted at rest come out clear. */
   readonly decrypts: boolean;
   /** What opens servers to whoever has a token: a key file, or the variable that holds one. Throws `access-login`. */
@@ -96,18 +98,21 @@ const SECRET_FIELDS = new Set(["Token", "Cookie"]);
 
 export function createAscp(options: AscpOptions): Ascp {
   const shares = new RateShares(options.bandwidthBytesPerSecond);
-  let found: Promise<FoundAscp> | null = null;
-  const find = (): Promise<FoundAscp> => {
-    found ??= findAscp(options.environment, options.program).then((path) => {
-      if (path === null) throw noAscp();
-      return path;
-    });
+  let looked: Promise<FoundAscp | null> | null = null;
+  const look = (): Promise<FoundAscp | null> => {
+    looked ??= findAscp(options.environment, options.program);
+    return looked;
+  };
+  const find = async (): Promise<FoundAscp> => {
+    const found = await look();
+    if (found === null) throw noAscp();
     return found;
   };
   const decrypts =
     options.settings?.content_protection === "decrypt" || Boolean(options.environment.ASPERA_SCP_FILEPASS);
   return {
     find,
+    isThere: async () => (await look()) !== null,
     decrypts,
     tokenKey: async (host) => {
       if (options.key !== undefined) return options.key;

@@ -1,18 +1,27 @@
 /**
- * Files of a package by ascp: many of them by one transfer specification, each under a name of its own in the scratch
- * folder, so that the next try goes on with it whatever else it asks for.
+ * Single files by ascp: many of them by one transfer specification, each under a name of its own in the scratch folder, so
+ * that the next try goes on with it whatever else it asks for.
  */
-import { createHash, randomUUID } from "node:crypto";
+import { createHash } from "node:crypto";
 import { lstat, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
 import { makeFolder } from "../../lib/durable-file.ts";
-import type { Json } from "../../model/item.ts";
-import type { Ascp } from "../../transports/ascp/ascp.ts";
-import type { TransferSpec } from "../../transports/ascp/transfer-spec.ts";
-import type { FaspexApi } from "./api.ts";
-import { isRecord, textOf, type Wire } from "./wire.ts";
+import type { Ascp } from "./ascp.ts";
+import type { TransferSpec } from "./transfer-spec.ts";
+
+/** Who has the files. */
+export interface AscpOffer {
+  /** Its name, the same in every run. */
+  readonly archive: string;
+  /** What sentences are about. */
+  readonly subject: string;
+  /** A receiving specification whose sources are exactly these paths in this order, without destinations. */
+  specFor(paths: readonly (readonly string[])[], context: Context): Promise<TransferSpec>;
+  /** What the server puts before each path, at most; absent: lists may be of any length. */
+  placeBytes?(context: Context): Promise<number>;
+}
 
 /** A file that is wanted, and a name for it that is the same in every run and no other's. */
 export interface Wanted {
@@ -69,16 +78,14 @@ export interface RoadOptions {
 /** A token fits its list up to some 430 files or 32 KB of paths as the server has them (IBM/aspera-connect-sdk-js#59). */
 const MOST_FILES = 300;
 const MOST_BYTES = 28 * 1024;
-/** Of the server's own folder before each path: the title twice, an identity, some words. */
-const PLACE_BYTES = 100;
 
 export class AscpRoad {
   readonly #ascp: Ascp;
-  readonly #api: FaspexApi;
+  readonly #offer: AscpOffer;
 
-  constructor(ascp: Ascp, api: FaspexApi) {
+  constructor(ascp: Ascp, offer: AscpOffer) {
     this.#ascp = ascp;
-    this.#api = api;
+    this.#offer = offer;
   }
 
   /** Throws `usage` where no ascp is on this machine. */
@@ -95,8 +102,7 @@ export class AscpRoad {
     options: RoadOptions,
     context: Context,
   ): AsyncGenerator<Outcome<W>> {
-    const { title } = await this.#api.facts(context);
-    const place = PLACE_BYTES + 2 * Buffer.byteLength(title ?? "");
+    const place = (await this.#offer.placeBytes?.(context)) ?? null;
     for (const group of groups(wanted, place)) {
       const left = new Map(group.map((each) => [each.key, each]));
       try {
@@ -112,7 +118,7 @@ export class AscpRoad {
         continue;
       }
       for (const each of left.values()) {
-        const what = `${this.#api.subject}: ${each.path.join("/")} did not come, although ascp says that all did`;
+        const what = `${this.#offer.subject}: ${each.path.join("/")} did not come, although ascp says that all did`;
         yield { wanted: each, error: new RunError("archive-cut", what) };
       }
     }
@@ -125,11 +131,23 @@ export class AscpRoad {
   ): AsyncGenerator<
     { readonly key: string } & ({ readonly received: Received } | { readonly error: RunError })
   > {
-    const folder = join(options.scratch, `ascp-${digest(this.#api.session.archive)}`);
+    const folder = join(options.scratch, `ascp-${digest(this.#offer.archive)}`);
     await makeFolder(options.scratch, { mode: 0o700 });
     await mkdir(folder, { recursive: true, mode: 0o700 });
     const sources = group.map(sourceOf);
-    const spec = await this.#specFor(sources, context);
+    const offered = await this.#offer.specFor(
+      sources.map(({ path }) => path),
+      context,
+    );
+    const spec: TransferSpec = {
+      ...offered,
+      paths: sources.map(({ destination }, index) => ({
+        source: offered.paths[index]?.source ?? "",
+        destination,
+      })),
+      create_dir: true,
+      precalculate_job_size: true,
+    };
     for (const { key } of group)
       for (const end of ["", AT_REST]) await leaveLinked(join(folder, `${key}${end}`));
     const settled = new Set<string>();
@@ -172,68 +190,10 @@ export class AscpRoad {
       if (await isFile(join(folder, file))) yield received(key, null);
     }
   }
-
-  /** A specification whose sources are exactly the wanted ones, each with the name that it gets here. */
-  async #specFor(group: readonly Source[], context: Context): Promise<TransferSpec> {
-    const spec = await this.#api.downloadSpec(
-      group.map(({ path }) => path),
-      "connect",
-      context,
-    );
-    const sources = sourcesOf(spec);
-    if (sources?.length !== group.length) throw strangeSpec(this.#api);
-    // The token is for these sources in this order.
-    const paths = group.map(({ destination }, index) => ({ source: sources[index] ?? "", destination }));
-    return completeSpec(this.#api, spec, paths);
-  }
-}
-
-/** The specification of a package as a whole, under the server's name for it. */
-export async function wholeSpec(api: FaspexApi, context: Context): Promise<TransferSpec> {
-  const spec = await api.downloadSpec([[]], "connect", context);
-  const sources = sourcesOf(spec);
-  if (sources?.length !== 1) throw strangeSpec(api);
-  return completeSpec(
-    api,
-    spec,
-    sources.map((source) => ({ source })),
-  );
-}
-
-function completeSpec(api: FaspexApi, spec: Wire, paths: TransferSpec["paths"]): TransferSpec {
-  const host = textOf(spec.remote_host);
-  if (host === null) throw strangeSpec(api);
-  return {
-    ...(spec as Readonly<Record<string, Json>>),
-    ...withTransferId(spec),
-    direction: "receive",
-    remote_host: host,
-    paths,
-    resume_policy: "sparse_csum",
-    create_dir: true,
-    precalculate_job_size: true,
-  };
-}
-
-const strangeSpec = ({ subject }: FaspexApi): RunError =>
-  new RunError("archive-reply", `${subject}: the transfer specification is not for what was asked`);
-
-/** Tags of Faspex tell the server of the transfer; each transfer has an identity in them (IBM aspera-cli, transfer/spec). */
-function withTransferId(spec: Wire): { tags?: Readonly<Record<string, Json>> } {
-  const { tags } = spec;
-  if (!isRecord(tags) || !isRecord(tags.aspera)) return {};
-  const aspera = { ...tags.aspera, xfer_id: randomUUID(), xfer_retry: 3600 };
-  return { tags: { ...tags, aspera } as Readonly<Record<string, Json>> };
-}
-
-function sourcesOf({ paths }: Wire): string[] | null {
-  if (!Array.isArray(paths)) return null;
-  const sources = paths.map((each: unknown) => (isRecord(each) ? textOf(each.source) : textOf(each)));
-  return sources.every((source): source is string => source !== null) ? sources : null;
 }
 
 /** Portions that a token can be for, in the order given. */
-function* groups<W extends Wanted>(wanted: readonly W[], placeBytes: number): Generator<W[]> {
+function* groups<W extends Wanted>(wanted: readonly W[], placeBytes: number | null): Generator<W[]> {
   let group: W[] = [];
   let bytes = 0;
   for (const each of wanted) {
@@ -242,7 +202,7 @@ function* groups<W extends Wanted>(wanted: readonly W[], placeBytes: number): Ge
       yield [each];
       continue;
     }
-    const size = placeBytes + Buffer.byteLength(each.path.join("/")) + 1;
+    const size = placeBytes === null ? 0 : placeBytes + Buffer.byteLength(each.path.join("/")) + 1;
     if (group.length >= MOST_FILES || (group.length > 0 && bytes + size > MOST_BYTES)) {
       yield group;
       group = [];

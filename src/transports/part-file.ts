@@ -7,7 +7,7 @@ import { createReadStream } from "node:fs";
 import { type FileHandle, open, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
-import { makeFolder, onDisk, writeFileDurably } from "../../lib/durable-file.ts";
+import { makeFolder, onDisk, writeFileDurably } from "../lib/durable-file.ts";
 
 /** So much may be received twice after a crash. */
 const SYNC_BYTES = 16 * 1024 * 1024;

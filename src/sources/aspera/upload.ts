@@ -1,0 +1,48 @@
+/** Files to a path of a site, by ascp. */
+import { RunError } from "../../errors.ts";
+import { formatAddress } from "../../model/selection.ts";
+import type { Ascp, AscpEvent } from "../../transports/ascp/ascp.ts";
+import type { TransferSpec } from "../../transports/ascp/transfer-spec.ts";
+import type { SourceContext, Upload, UploadEvent, Uploaded } from "../source.ts";
+
+/** Where a site is reached, as a transfer specification says it. */
+export interface Endpoint {
+  readonly remote_host: string;
+  readonly remote_user: string;
+  readonly ssh_port: number;
+  readonly resume_policy: string;
+}
+
+export async function* uploadToSite(
+  archive: string,
+  endpoint: Endpoint,
+  ascp: Ascp,
+  upload: Upload,
+  context: SourceContext,
+): AsyncGenerator<UploadEvent, Uploaded> {
+  const { files, path, scratch, encrypt, attempt } = upload;
+  const spec: TransferSpec = {
+    ...endpoint,
+    direction: "send",
+    destination_root: path.join("/") || ".",
+    create_dir: true,
+    precalculate_job_size: true,
+    ...(encrypt ? { content_protection: "encrypt" } : {}),
+    paths: files.map(({ from, name }) => ({ source: from, destination: name })),
+  };
+  let done: Extract<AscpEvent, { type: "done" }> | null = null;
+  let failure: RunError | null = null;
+  for await (const event of ascp.transfer({ spec, folder: scratch, patience: attempt + 1 }, context)) {
+    if (event.type === "progress") yield { type: "progress", bytes: event.bytes };
+    else if (event.type === "file-failed") failure ??= event.error;
+    else if (event.type === "done") done = event;
+  }
+  if (failure) throw failure;
+  const count = done?.files ?? null;
+  if (count !== null && count !== files.length)
+    throw new RunError("proof-count", `${spec.remote_host} has ${count} of the ${files.length} files`);
+  return {
+    address: formatAddress(archive, path),
+    proof: count === null ? ["ascp"] : ["count", "ascp"],
+  };
+}
