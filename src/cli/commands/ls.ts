@@ -27,7 +27,7 @@ export const command = defineCommand<Flags>({
     ["gantry ls -l tcia:LCTSC", "the patients of one, with sizes"],
     ["gantry ls -R tcia:LCTSC --modality RTSTRUCT", "every series of a kind"],
     ["gantry ls packed/LCTSC.tar.zst", "the members of an archive file"],
-    ["gantry ls packed '**/*RTSTRUCT*'", "what a folder holds, in however many archive files"],
+    ["gantry ls packed 'LCTSC/*-S1-101'", "what a folder holds, in however many archive files"],
   ],
   async run({ words, flags }, running) {
     const library = await running.io.library();
