@@ -1,6 +1,6 @@
 /** A real Slurm on this machine, of the system's packages: several nodes, a controller and munge of their own. */
 import { execFile, spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { atEnd, has, root, temporaryDir, until } from "./gantry.ts";
@@ -25,8 +25,10 @@ export interface Cluster {
   nodeOf(job: string): Promise<string | null>;
   /** The daemon of a node dies; what it ran lives on. The node is down, and its jobs are queued again. */
   loseNode(node: string): Promise<void>;
-  /** A job that waits is started as soon as there is room, not after Slurm's pause. */
-  hurry(job: string): Promise<void>;
+  /** The same, and all that ran there dies with it, without a word. */
+  crashNode(node: string): Promise<void>;
+  /** Resolves when no job is left; one that waits for nothing but Slurm's pause after a requeue is started. */
+  drained(timeoutMs: number): Promise<void>;
 }
 
 export async function startCluster(nodes: number): Promise<Cluster> {
@@ -43,6 +45,9 @@ export async function startCluster(nodes: number): Promise<Cluster> {
   const tell = async (program: string, ...args: string[]): Promise<void> => {
     await ask(program, ...args).catch(() => undefined);
   };
+  const pidOf = (node: string): number => Number(readFileSync(join(dir, `slurmd-${node}.pid`), "utf8"));
+  const setDown = (node: string) =>
+    ask("scontrol", "update", `nodename=${node}`, "state=down", "reason=lost");
   return {
     environment,
     ask,
@@ -52,18 +57,37 @@ export async function startCluster(nodes: number): Promise<Cluster> {
       return text.trim() === "" ? null : text.trim();
     },
     async loseNode(node) {
-      const pidFile = join(dir, `slurmd-${node}.pid`);
-      if (existsSync(pidFile)) process.kill(Number(readFileSync(pidFile, "utf8")), "SIGKILL");
-      await ask("scontrol", "update", `nodename=${node}`, "state=down", "reason=lost");
+      process.kill(pidOf(node), "SIGKILL");
+      await setDown(node);
     },
-    async hurry(job) {
+    async crashNode(node) {
+      // All of a node is in the name space that its host name is in.
+      const space = (pid: string | number): string | null => {
+        try {
+          return readlinkSync(`/proc/${pid}/ns/uts`);
+        } catch {
+          return null;
+        }
+      };
+      const ours = space(pidOf(node));
+      if (ours === null || ours === space("self")) throw new Error(`${node} has no name space of its own`);
+      const all = readdirSync("/proc").filter((name) => /^\d+$/u.test(name) && space(name) === ours);
+      for (const pid of all) process.kill(Number(pid), "SIGKILL");
+      await setDown(node);
+    },
+    async drained(timeoutMs) {
       await until(
-        `${job} waits or runs again`,
+        "no job is left",
         async () => {
-          await tell("scontrol", "update", `jobid=${job}`, "StartTime=now");
-          return (await ask("squeue", "-h", "-j", job, "-t", "R", "-o", "%N").catch(() => "")).trim() !== "";
+          const jobs = (await ask("squeue", "-h", "-r", "-o", "%i %t %r")).trim();
+          for (const line of jobs.split("\n")) {
+            const [job = "", state, why] = line.split(" ");
+            if (state === "PD" && why === "BeginTime")
+              await tell("scontrol", "update", `jobid=${job}`, "StartTime=now");
+          }
+          return jobs === "";
         },
-        60_000,
+        timeoutMs,
       );
     },
   };
