@@ -109,7 +109,9 @@ function packagesAreCurrent() {
 export async function setup() {
   if (!packagesAreCurrent()) {
     say("setting up: npm ci");
-    const result = await quietly("npm-ci", "npm", ["ci", "--no-audit", "--no-fund", "--include=dev"]);
+    // Two packages would build addons that nothing needs, and fetch headers for it.
+    const options = ["--no-audit", "--no-fund", "--include=dev", "--ignore-scripts"];
+    const result = await quietly("npm-ci", "npm", ["ci", ...options]);
     if (!result.ok) return { what: "npm ci", details: `${tail(result.text)}\nlog: ${result.log}` };
   }
   say("setting up: build");
