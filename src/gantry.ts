@@ -147,7 +147,7 @@ export interface Gantry {
    */
   pack(options: PackOptions): Promise<PackSummary>;
   /**
-   * Sends files and whole folders to an ascp site, with a list of their sums. Throws `usage`
+   * Sends files and whole folders to an ascp site or through an upload link, with a list of their sums. Throws `usage`
    * for what can't be sent or where nothing can be, and why the transfer failed.
    */
   put(paths: readonly string[], address: string, options?: PutOptions): Promise<PutSummary>;
@@ -414,7 +414,7 @@ class OpenGantry implements Gantry {
   }
 
   put(paths: readonly string[], address: string, options: PutOptions = {}): Promise<PutSummary> {
-    return put(paths, address, options, this.#ask({}));
+    return put(paths, address, options, this.#ask({}), this.#run.store);
   }
 
   account(archive: string): Account | null {

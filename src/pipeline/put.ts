@@ -7,9 +7,12 @@ import { createHasher } from "../lib/digest.ts";
 import { onDisk } from "../lib/durable-file.ts";
 import { compareKeys } from "../lib/external-sort.ts";
 import { formatSumsLine } from "../model/sums-line.ts";
+import type { OpenStore } from "../sinks/sink.ts";
 import type { Source, SourceContext, Uploaded, UploadFile } from "../sources/source.ts";
+import { temporaryFolder } from "../state/state-folder.ts";
 import { type AskContext, openWords } from "./asks.ts";
 import { Meter } from "./meter.ts";
+import { type PackUpload, packUpload } from "./pack-upload.ts";
 
 export interface PutOptions {
   /** What people are told, where the archive has a place for it. Default of the title: the first name. */
@@ -22,6 +25,10 @@ export interface PutOptions {
   readonly dryRun?: boolean;
   /** False: no list of sums is sent. */
   readonly manifest?: boolean;
+  /** One archive file of this form instead of the files: `tar.zst`, `tar.xz` or `tar`. */
+  readonly pack?: string;
+  /** Where the archive file is made, to be deleted after the upload; default: the system's temporary folder. */
+  readonly scratch?: string;
   readonly onProgress?: (progress: PutProgress) => void;
   /** Sentences for people: what is tried again, what the archive says of the whole. */
   readonly onState?: (sentence: string) => void;
@@ -63,6 +70,7 @@ export async function put(
   address: string,
   options: PutOptions,
   ask: AskContext,
+  openStore: OpenStore,
 ): Promise<PutSummary> {
   const { context } = ask;
   const opened = await openWords([address], ask);
@@ -72,27 +80,79 @@ export async function put(
       "usage",
       `nothing can be sent to ${opened.kind === "places" ? opened.archive : "this address"}`,
       {
-        hint: "name an ascp site: aspera://USER@HOST/DIR",
+        hint: "name an ascp site (aspera://USER@HOST/DIR), or paste a link to send to somebody",
+      },
+    );
+  }
+  const { note = null, recipients = [], manifest = true } = options;
+  if ((note !== null || recipients.length > 0) && !source.capabilities.messages) {
+    throw new RunError(
+      "usage",
+      `${opened.archive} takes files, and no ${note === null ? "recipients" : "note"}`,
+      {
+        hint: "only a package has a note and recipients: leave --note and --to out",
       },
     );
   }
   const files = await listLocal(paths);
   const total = files.reduce((sum, { bytes }) => sum + bytes, 0);
+  const [first] = paths;
+  const title = options.title ?? basename(resolve(first as string));
+  const list = manifest ? manifestName(title) : null;
+  if (files.some(({ name }) => name === list)) {
+    throw new RunError("usage", `the list of checksums would be called ${list}, as one of the files is`, {
+      hint: "give another --title, or leave the list out with --no-manifest",
+    });
+  }
   if (options.dryRun) {
     const plain = files.map(({ name, bytes }) => ({ name, bytes, sha256: null }));
     return { files: plain, bytes: total, uploaded: null };
   }
   const scratch = await context.temporary();
+  const packing = temporaryFolder(options.scratch === undefined ? undefined : () => String(options.scratch));
+  try {
+    const prepared = options.pack
+      ? await packed(
+          { files, title, format: options.pack, list, folder: await packing.folder() },
+          openStore,
+          context,
+        )
+      : { listed: await hashAll(files, context), sending: files, sums: null };
+    const { listed } = prepared;
+    const sending: UploadFile[] = [...prepared.sending];
+    const name = prepared.sums === null ? list : `${prepared.sums[0]?.name}.sha256`;
+    if (list !== null && name !== null)
+      sending.push(await writeManifest(name, prepared.sums ?? listed, scratch));
+    const [path = []] = opened.paths;
+    const uploaded = await send({ source, path, files: sending, scratch, title, options, context });
+    for (const file of files) await expectUnchanged(file);
+    return { files: listed, bytes: total, uploaded };
+  } finally {
+    await packing.remove();
+  }
+}
+
+/** What is sent, and the sums of it: null where they are those of the files. */
+interface Prepared {
+  readonly listed: readonly PutFile[];
+  readonly sending: readonly UploadFile[];
+  readonly sums: readonly PutFile[] | null;
+}
+
+async function packed(
+  { list, ...what }: Omit<PackUpload, "manifest"> & { readonly list: string | null },
+  openStore: OpenStore,
+  context: SourceContext,
+): Promise<Prepared> {
+  const { archive, sha256, members } = await packUpload({ ...what, manifest: list }, openStore, context);
+  const { name, bytes } = archive;
+  return { listed: members, sending: [archive], sums: [{ name, bytes, sha256 }] };
+}
+
+async function hashAll(files: readonly Local[], context: SourceContext): Promise<PutFile[]> {
   const listed: PutFile[] = [];
   for (const { from, name, bytes } of files) listed.push({ name, bytes, sha256: await hash(from, context) });
-  const sending: UploadFile[] = [...files];
-  const [first] = paths;
-  const title = options.title ?? basename(resolve(first as string));
-  if (options.manifest !== false) sending.push(await writeManifest(title, listed, scratch));
-  const [path = []] = opened.paths;
-  const uploaded = await send({ source, path, files: sending, scratch, title, options, context });
-  for (const file of files) await expectUnchanged(file);
-  return { files: listed, bytes: total, uploaded };
+  return listed;
 }
 
 interface Sending {
@@ -183,9 +243,10 @@ async function hash(path: string, { signal }: SourceContext): Promise<string> {
   return hasher.digest().slice("sha256:".length);
 }
 
-/** A list that `sha256sum -c` reads, named for what is sent. */
-async function writeManifest(title: string, files: readonly PutFile[], scratch: string): Promise<UploadFile> {
-  const name = `${title.replaceAll(/[/\\\0\r\n]/gu, "_")}.sha256`;
+const manifestName = (title: string): string => `${title.replaceAll(/[/\\\0\r\n]/gu, "_")}.sha256`;
+
+/** A list that `sha256sum -c` reads. */
+async function writeManifest(name: string, files: readonly PutFile[], scratch: string): Promise<UploadFile> {
   const folder = join(scratch, "manifest");
   await mkdir(folder, { recursive: true });
   const from = join(folder, name);

@@ -104,6 +104,8 @@ export interface Capabilities {
    * to the link.
    */
   readonly openedByLink?: boolean;
+  /** True: what is sent reaches people, with a title, a note and recipients. */
+  readonly messages?: boolean;
   /** How many items one `fetch` takes at most; consecutive ones of a plan come together, and are settled one by one. */
   readonly batchItems: number;
 }

@@ -7,6 +7,10 @@ import { say } from "../render/writer.ts";
 
 interface Flags extends TableFlags, AscpFlags {
   readonly title?: string;
+  readonly note?: string;
+  readonly to?: readonly string[];
+  readonly pack?: string;
+  readonly scratch?: string;
   readonly encrypt?: boolean;
   readonly dryRun?: boolean;
   readonly manifest: boolean;
@@ -16,10 +20,21 @@ interface Flags extends TableFlags, AscpFlags {
 }
 
 /** What is for downloads alone. */
-const NOT_HERE = /^--decrypt/u;
+const NOT_HERE = /^--(?:decrypt|transport)/u;
 const FLAGS: readonly Flag[] = [
-  { flags: "--title <text>", help: "what the list of checksums is named for (default: the first name)" },
+  {
+    flags: "--title <text>",
+    help: "title of the package, and name of the list of checksums (default: the first name)",
+  },
+  { flags: "--note <text>", help: "what the recipients of a package are told" },
+  {
+    flags: "--to <name>",
+    help: "who gets the package (default: whom the link names); may be repeated",
+    parse: (text, before) => [...((before as string[] | undefined) ?? []), text],
+  },
   { flags: "--encrypt", help: "encrypted at rest, with the passphrase in ASPERA_SCP_FILEPASS" },
+  { flags: "--pack <format>", help: "send one archive file", choices: ["tar.zst", "tar.xz", "tar"] },
+  { flags: "--scratch <dir>", help: "make the archive file here, e.g. on a large disk" },
   { flags: "--dry-run", help: "only show what would be sent" },
   { flags: "--no-manifest", help: "send no list of checksums beside the files" },
   { flags: "--bandwidth <rate>", help: "at most so fast, with its unit: 100Mbps, 12MB/s" },
@@ -34,11 +49,15 @@ const EVERY_MS = 5_000;
 export const command = defineCommand<Flags>({
   words: "<file...>",
   about:
-    "Sends files and whole folders to an ascp site: the address comes last. Every file is hashed first, and the list of checksums (TITLE.sha256, for `sha256sum -c`) goes with them.",
+    "Sends files and whole folders to an ascp site, or through the link of a Faspex server to send to somebody: the address comes last. Every file is hashed first, and the list of checksums (TITLE.sha256, for `sha256sum -c`) goes with them.",
   flags: FLAGS,
   examples: [
     ["gantry put results.csv images aspera://USER@HOST/incoming", "two things into a folder of a site"],
     ["gantry put scans aspera://USER@HOST/incoming --dry-run", "only what would be sent"],
+    [
+      "gantry put scans 'https://HOST/…?context=…' --title 'Scans of 2026' --pack tar.zst",
+      "one archive file to a person",
+    ],
   ],
   async run({ words, flags }, running) {
     const { io } = running;
@@ -58,6 +77,10 @@ export const command = defineCommand<Flags>({
       async (gantry) => {
         const { files, bytes, uploaded } = await gantry.put(paths, address, {
           ...(flags.title === undefined ? {} : { title: flags.title }),
+          ...(flags.note === undefined ? {} : { note: flags.note }),
+          ...(flags.to === undefined ? {} : { recipients: flags.to }),
+          ...(flags.pack === undefined ? {} : { pack: flags.pack }),
+          ...(flags.scratch === undefined ? {} : { scratch: flags.scratch }),
           encrypt: flags.encrypt === true,
           dryRun: flags.dryRun === true,
           manifest: flags.manifest,

@@ -21,6 +21,7 @@ export async function* uploadToSite(
   context: SourceContext,
 ): AsyncGenerator<UploadEvent, Uploaded> {
   const { files, path, scratch, encrypt, attempt } = upload;
+  if (encrypt) ascp.checkPassphrase(endpoint.remote_host);
   const spec: TransferSpec = {
     ...endpoint,
     direction: "send",

@@ -61,6 +61,7 @@ const CAPABILITIES: Capabilities = {
   digestless: true,
   nested: true,
   openedByLink: true,
+  messages: true,
   batchItems: 300,
 };
 
@@ -81,6 +82,8 @@ class FaspexSource implements Source {
   readonly #sums: PackageSums<SourceContext>;
   readonly #whole: WholePackage;
   #gateway: Promise<Gateway> | null = null;
+  /** Packages that are being sent. */
+  readonly #begun = new Map<string, string>();
 
   constructor({ archive, http, ascp, redactor, link = () => null }: SourceOptions) {
     this.archive = archive;
@@ -416,7 +419,7 @@ class FaspexSource implements Source {
 
   upload(upload: Upload, context: SourceContext): AsyncGenerator<UploadEvent, Uploaded> {
     if (this.#ascp === null) throw new Error("a package is sent by ascp");
-    return uploadPackage(this.#api, this.#ascp, upload, context);
+    return uploadPackage(this.#api, this.#ascp, upload, this.#begun, context);
   }
 
   cite(): null {

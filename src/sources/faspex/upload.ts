@@ -13,11 +13,15 @@ const PATIENCE_MS = 10 * 60_000;
 
 const ENDED: readonly string[] = ["failed", "error", "stopped", "timed_out"];
 
-/** Throws `access-…`, `archive-…`, `proof-count`, `usage`; a package that failed stays on the server, unfinished. */
+/**
+ * Throws `access-…`, `archive-…`, `proof-count`, `usage`; a package that failed stays on the server, unfinished. `begun`:
+ * packages by the scratch folder of their upload, so that another try goes on with the same one.
+ */
 export async function* uploadPackage(
   api: FaspexApi,
   ascp: Ascp,
   upload: Upload,
+  begun: Map<string, string>,
   context: SourceContext,
 ): AsyncGenerator<UploadEvent, Uploaded> {
   const { files, path, title, note, recipients, encrypt, scratch, attempt } = upload;
@@ -27,9 +31,14 @@ export async function* uploadPackage(
     });
   }
   await ascp.find();
+  if (encrypt) ascp.checkPassphrase(api.host);
   const name = title ?? files[0]?.name.split("/")[0] ?? "data";
-  const id = await api.createPackage({ title: name, note, recipients, encrypt }, context);
-  yield { type: "state", sentence: `package ${id} of ${api.host}: created as ${JSON.stringify(name)}` };
+  let id = begun.get(scratch);
+  if (id === undefined) {
+    id = await api.createPackage({ title: name, note, recipients, encrypt }, context);
+    begun.set(scratch, id);
+    yield { type: "state", sentence: `package ${id} of ${api.host}: created as ${JSON.stringify(name)}` };
+  }
   const wire = await api.uploadSpec(
     id,
     files.map((file) => file.name),

@@ -83,6 +83,8 @@ export interface Ascp {
    * passphrase is missing: ascp would ask for it.
    */
   checkLogin(site: { readonly host: string; readonly user: string }): void;
+  /** Throws `access-login` when there is no passphrase to encrypt or decrypt with. */
+  checkPassphrase(host: string): void;
   /**
    * Runs a transfer to its end; stops it when the reader leaves or the signal is aborted. A specification with a token
    * gets a key of an installed product, where it brings no login of its own. With several sessions files are told at
@@ -122,6 +124,7 @@ export function createAscp(options: AscpOptions): Ascp {
       return key;
     },
     checkLogin: ({ host, user }) => checkLogin(host, user, options),
+    checkPassphrase: (host) => checkPassphrase(host, options),
     async *transfer(job, context) {
       const { path } = await find();
       const spec = limited(withChoices(job.spec, options.settings, decrypts), shares);
@@ -149,8 +152,9 @@ function withChoices(
   return { ...spec, ...others, ...clear };
 }
 
-function checkLogin(host: string, user: string, { environment, key, settings }: AscpOptions): void {
-  const { ASPERA_SCP_PASS, ASPERA_SCP_KEY, ASPERA_SCP_TOKEN, ASPERA_SCP_FILEPASS } = environment;
+function checkLogin(host: string, user: string, options: AscpOptions): void {
+  const { environment, key, settings } = options;
+  const { ASPERA_SCP_PASS, ASPERA_SCP_KEY, ASPERA_SCP_TOKEN } = environment;
   if (!key && !ASPERA_SCP_PASS && !ASPERA_SCP_KEY && !ASPERA_SCP_TOKEN) {
     throw new RunError(
       "access-login",
@@ -160,11 +164,14 @@ function checkLogin(host: string, user: string, { environment, key, settings }: 
       },
     );
   }
-  if (settings?.content_protection !== undefined && !ASPERA_SCP_FILEPASS) {
-    throw new RunError("access-login", `there is no passphrase for the encrypted files of ${host}`, {
-      hint: "put it into the variable ASPERA_SCP_FILEPASS; it is another one than the password of the account",
-    });
-  }
+  if (settings?.content_protection !== undefined) checkPassphrase(host, options);
+}
+
+function checkPassphrase(host: string, { environment }: AscpOptions): void {
+  if (environment.ASPERA_SCP_FILEPASS) return;
+  throw new RunError("access-login", `there is no passphrase for the encrypted files of ${host}`, {
+    hint: "put it into the variable ASPERA_SCP_FILEPASS; it is another one than the password of the account",
+  });
 }
 
 /** The key file to offer. Throws `access-login` before ascp would ask. */
