@@ -1,12 +1,16 @@
-/** A package whose bytes come over HTTP; by ascp its lies are told in test/e2e and src/transports/ascp. */
+/** Packages of Faspex 5: one whose bytes come over HTTP, and one of oddities that comes by ascp. */
 import { createHash } from "node:crypto";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createRedactor } from "../../src/index.ts";
 import { readSite } from "../../src/model/site.ts";
+import { buildPackages } from "../../src/sandbox/data/generated-packages.ts";
+import { filesBelow } from "../../src/sandbox/data/packages.ts";
 import type { Fault } from "../../src/sandbox/faults.ts";
-import { startSandbox } from "../../src/sandbox/server.ts";
+import { type Sandbox, startSandbox } from "../../src/sandbox/server.ts";
+import { tinyDataset } from "../../src/sandbox/tiny-dataset.ts";
 import { createFaspexSource } from "../../src/sources/faspex/index.ts";
+import { createAscp } from "../../src/transports/ascp/ascp.ts";
 import { createHttp } from "../../src/transports/http.ts";
 import { atEnd, temporaryDir } from "../support/gantry.ts";
 import { type Lie, type ListLie, type SourceStand, sourceContract } from "./source.contract.ts";
@@ -56,33 +60,47 @@ atEnd(() => sandbox.close());
 const link = (await sandbox.links()).gateway ?? "";
 const archive = readSite(link)?.archive ?? "";
 const id = (name: string): string => `faspex-file:${archive}/${name}`;
-const isData = (path: string): boolean => /\/v1\/download\/./u.test(path);
 
-async function stand(): Promise<SourceStand> {
-  sandbox.control.reset();
+/** How a stand is served: the faults of its road, and which requests are for bytes. */
+interface Ground {
+  readonly sandbox: Sandbox;
+  readonly link: string;
+  readonly faults: Partial<Readonly<Record<Lie | ListLie, Fault>>>;
+  readonly isData: (request: { readonly method: string; readonly path: string }) => boolean;
+  /** Null: there is no ascp. */
+  readonly stallTimeoutMs: number | null;
+}
+
+async function stand(ground: Ground): Promise<SourceStand> {
+  const { control, environment } = ground.sandbox;
+  control.reset();
   const http = createHttp({ userAgent: "test", connections: 8, stallTimeoutMs: 500, environment: {} });
   const redactor = createRedactor();
+  const { stallTimeoutMs } = ground;
   const source = createFaspexSource({
-    archive,
+    archive: readSite(ground.link)?.archive ?? "",
     url: "https://",
     http,
     redactor,
     secrets: {},
     settings: {},
-    link: () => link,
+    link: () => ground.link,
+    ...(stallTimeoutMs === null
+      ? {}
+      : { ascp: createAscp({ environment: { ...process.env, ...environment }, redactor, stallTimeoutMs }) }),
   });
-  const seen = () => sandbox.control.requests().filter(({ path }) => isData(path));
+  const seen = () => control.requests().filter(ground.isData);
   return {
     source,
     lie: (lie, count) => {
-      const fault = FAULTS[lie];
+      const fault = ground.faults[lie];
       if (!fault) throw new Error(`no fault stands for ${lie}`);
-      sandbox.control.setFaults([{ ...fault, ...(count === undefined ? {} : { count }) }]);
+      control.setFaults([{ ...fault, ...(count === undefined ? {} : { count }) }]);
     },
-    honest: () => sandbox.control.setFaults([]),
+    honest: () => control.setFaults([]),
     open: () => seen().filter(({ ending }) => ending === "open").length,
     fetches: () => seen().length,
-    secrets: [new URL(link).searchParams.get("context") ?? ""],
+    secrets: [new URL(ground.link).searchParams.get("context") ?? ""],
     close: async () => {
       await source.close();
       await http.close();
@@ -90,7 +108,15 @@ async function stand(): Promise<SourceStand> {
   };
 }
 
-sourceContract("faspex", stand, {
+const overHttp: Ground = {
+  sandbox,
+  link,
+  faults: FAULTS,
+  isData: ({ path }) => /\/v1\/download\/./u.test(path),
+  stallTimeoutMs: null,
+};
+
+sourceContract("faspex", () => stand(overHttp), {
   items: Object.keys(ALL).map(id),
   digests: async (item) =>
     Object.entries(ALL)
@@ -127,5 +153,88 @@ sourceContract("faspex", stand, {
     cut: "archive-cut",
     reset: "archive-cut",
     "redirect-elsewhere": "archive-reply",
+  },
+});
+
+const generated = await startSandbox({ data: tinyDataset() });
+atEnd(() => generated.close());
+const links = await generated.links();
+const odd = (await buildPackages({ seed: 1 })).packages[2]?.root;
+if (odd === undefined) throw new Error("there is no package of oddities");
+/** Names with blanks, marks and a line break; sizes as text and not at all; links whose target is told, half told or not. */
+const ODD = new Map([...filesBelow(odd)].map(({ path, file }) => [path, file]));
+const oddArchive = readSite(links.odd ?? "")?.archive ?? "";
+const oddId = (path: string): string =>
+  `faspex-file:${oddArchive}/${path.replaceAll("%", "%25").replaceAll("\n", "%0A")}`;
+
+const byAscp: Ground = {
+  sandbox: generated,
+  link: links.odd ?? "",
+  faults: {
+    ...FAULTS,
+    // Not of the folder that is asked for in place of the name with a line break.
+    "short-body": { kind: "ascp-file-error", code: 35, containing: "far away.svs" },
+    // After the first piece of each session: the second try goes on where that left off, and is cut again.
+    cut: { kind: "ascp-error", code: 16, afterBytes: 1 },
+    stall: { kind: "ascp-hang", afterBytes: 1 },
+    reset: { kind: "ascp-killed", afterBytes: 1 },
+    busy: { kind: "ascp-error", code: 61 },
+    "expired-token": { kind: "ascp-error", code: 1, description: "Token has expired" },
+    "missing-file": { kind: "ascp-short" },
+    "no-last-word": { kind: "ascp-no-final-frame", afterBytes: 1 },
+    "failure-after-success": { kind: "ascp-late-exit" },
+    "silent-end": { kind: "ascp-exit" },
+    "torn-words": { kind: "ascp-odd-frames" },
+    "question-asked": { kind: "ascp-prompt" },
+  },
+  isData: ({ method }) => method === "ASCP",
+  stallTimeoutMs: 2500,
+};
+
+sourceContract("faspex by ascp", () => stand(byAscp), {
+  items: [...ODD.keys()].map(oddId),
+  digests: async (item) => {
+    const [, file] = [...ODD].find(([path]) => oddId(path) === item) ?? [];
+    const hash = createHash("md5");
+    for await (const chunk of file?.read() ?? []) hash.update(chunk);
+    return [hash.digest("hex")];
+  },
+  proof: ["count", "size"],
+  victim: oddId("links/far away.svs"),
+  unknown: ["sizes", "gone.bin"],
+  recased: [
+    { path: ["NAMES", "caf\u00e9.TXT"], as: ["names", "cafe\u0301.txt"] },
+    { path: ["links", "TO A FOLDER, untold", "one.txt"], as: ["links", "to a folder, untold", "one.txt"] },
+  ],
+  misspelt: [
+    { path: ["name"], near: "names" },
+    { path: ["sizes", "text.bim"], near: "sizes/text.bin" },
+  ],
+  filtered: [
+    {
+      filters: { include: ["sizes/**"] },
+      items: ["empty", "null", "text"].map((name) => oddId(`sizes/${name}.bin`)),
+    },
+    {
+      filters: { include: ["**/*.svs"], exclude: ["links/no *"] },
+      items: [oddId("links/far away.svs")],
+    },
+  ],
+  // Listings are asked for over HTTP all the same.
+  listLies: {},
+  lies: {
+    "short-body": "archive-error",
+    cut: "archive-cut",
+    stall: "archive-stalled",
+    reset: "archive-cut",
+    busy: "archive-busy",
+    "expired-token": "archive-error",
+    "missing-file": "archive-cut",
+    "no-last-word": "archive-cut",
+    // The file was told to be whole, and is: what ascp says of itself afterwards is of other files.
+    "failure-after-success": "stored",
+    "silent-end": "archive-cut",
+    "torn-words": "stored",
+    "question-asked": "access-login",
   },
 });

@@ -71,9 +71,12 @@ describe("the notebook's steps", () => {
   });
 
   it("a folder, the list of checksums, and two files come into their places, or flat", async () => {
-    const { code, said } = await run("get", link("package"), "Phantom_HER2_cohort/Annotations", "-o", dir);
+    const { code, said } = await run("get", link("threshold"), "Phantom_HER2_cohort/Annotations", "-o", dir);
     expect(code, said).toBe(0);
-    const two = await run("get", link("package"), "README.txt", "/Phantom_tumor_ROIs_v1.sums", "-o", dir);
+    // `multi_session` of its specification is a size from which files are split, and no number of processes.
+    const transfers = stage.control.requests().filter(({ method }) => method === "ASCP");
+    expect(transfers.map(({ query }) => query.part)).toEqual([undefined, undefined]);
+    const two = await run("get", link("threshold"), "README.txt", "/Phantom_tumor_ROIs_v1.sums", "-o", dir);
     expect(two.code, two.said).toBe(0);
     expect((await listFiles(dir)).filter((path) => path.startsWith(PLACE))).toEqual([
       ...[1, 2, 3].map((n) => `${PLACE}/Phantom_HER2_cohort/Annotations/Phantom_Case_0${n}.xml`),

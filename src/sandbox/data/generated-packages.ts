@@ -113,7 +113,7 @@ async function thousand(seed: number): Promise<SandboxPackage> {
 /** Names, sizes and links that break clients. No sums. */
 async function oddities(seed: number): Promise<SandboxPackage> {
   const title = "Phantom oddities";
-  const far = slide(seed, "far away.svs", 12_345);
+  const far = slide(seed, "far away.svs", 152_345);
   const shared = folderOf("shared", BEGAN, [
     fileOf("one.txt", BEGAN, "one\n"),
     fileOf("two.txt", BEGAN, "two\n"),

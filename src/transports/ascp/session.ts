@@ -227,6 +227,9 @@ export class AscpSession {
       ? `ascp reported that all is done and then ended with exit ${exit}`
       : `ascp ended with exit ${exit} without a report`;
     const words = this.#lastWords();
+    // By whoever looks after the machine's memory, or after its users: the last words are the guard's, if any.
+    if (!final && exit > 128)
+      throw new RunError("archive-cut", `${where}: ascp was ended by signal ${exit - 128}`);
     if (!final && words !== "") throw ascpFailure(0, words, where);
     throw new RunError("archive-cut", `${where}: ${what}${words === "" ? "" : `: ${words}`}`);
   }
