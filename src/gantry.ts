@@ -251,6 +251,7 @@ export async function open(options: OpenOptions = {}): Promise<Gantry> {
     stdin: options.stdin ?? (() => process.stdin),
     onReceived: (listener) => listeners.push(listener),
     jobs,
+    ...(options.bandwidthBytesPerSecond ? { bandwidthBytesPerSecond: options.bandwidthBytesPerSecond } : {}),
   };
   const temporary = temporaryFolder();
   const sourceContext = { ...context, retry: new RetryLoop(retry, context), temporary: temporary.folder };

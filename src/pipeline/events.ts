@@ -53,6 +53,16 @@ export type RunEvent =
       readonly dropped: number;
       readonly freeBytes: number | null;
       readonly freeInodes: number | null;
+      /** What quotas leave; null where there are none, or nobody tells. */
+      readonly quotaBytes: number | null;
+      readonly quotaInodes: number | null;
+      /** That `fetch` takes, as loose files and as archive files. */
+      readonly inodes: { readonly loose: number; readonly packed: number };
+      /** How fast data came in the last runs of the folder, or may come by `--bandwidth`; null when neither is known. */
+      readonly bytesPerSecond: number | null;
+      readonly rateFrom: "runs" | "bandwidth" | null;
+      /** That `fetch` takes at that rate. */
+      readonly seconds: number | null;
       readonly licences: readonly Citation[];
     }
   | {

@@ -170,6 +170,8 @@ export class FolderRun {
       shardBytes: this.options.shardBytes ?? null,
     });
     handle.update({ state: "transferring" });
+    const { clock } = this.context;
+    const [beganMs, before] = [clock.monotonicMs(), this.report.meter.writtenBytes];
     const endProgress = this.report.startProgress(work.total, (progress) => handle.update({ progress }));
     const { holds } = work;
     try {
@@ -201,6 +203,9 @@ export class FolderRun {
       });
     } finally {
       endProgress();
+      const seconds = (clock.monotonicMs() - beganMs) / 1000;
+      // A share of a plan tells nothing of how long a whole one takes.
+      if (!holds) handle.update({ transferred: { bytes: this.report.meter.writtenBytes - before, seconds } });
       await sink.close();
     }
   }

@@ -11,6 +11,7 @@ import { describeRequest } from "../model/selection.ts";
 import { readAsking } from "../state/asking.ts";
 import { hasPendingDrops } from "../state/dropped.ts";
 import { loadLinks } from "../state/private-links.ts";
+import { readLiveRuns } from "../state/runs.ts";
 import {
   currentSelections,
   proveSelections,
@@ -20,9 +21,11 @@ import {
 } from "../state/selections.ts";
 import {
   beginStateFolder,
+  changeFacts,
   checkFacts,
   type FolderFacts,
   openStateFolder,
+  readNames,
   type StateFolder,
 } from "../state/state-folder.ts";
 import { divide, work } from "./array-run.ts";
@@ -146,11 +149,10 @@ class GetRun {
     // Names are resolved before the folder is touched: a misspelt word leaves nothing behind.
     const typed = await this.#folderAsks.readTyped();
     const layout = await this.#layoutName(typed, existing);
-    const state = await beginStateFolder(this.#run.dir, this.#wantedFacts(), {
-      layout,
-      sink: "folder",
-      ...(this.#options.pack === undefined ? {} : { archive: this.#archiveName(typed) }),
-    });
+    const archive = this.#options.pack === undefined ? {} : { archive: this.#archiveName(typed) };
+    const wanted = this.#wantedFacts();
+    if (existing && (await isUndecided(existing))) await changeFacts(existing, { ...wanted, ...archive });
+    const state = await beginStateFolder(this.#run.dir, wanted, { layout, sink: "folder", ...archive });
     const opened = await this.#run.begin(state, layout);
     const { store, unfinished, receipts } = opened;
     let whole = false;
@@ -218,7 +220,7 @@ class GetRun {
         hint: "name what to get, for example: gantry get tcia:COLLECTION -o DIR",
       });
     }
-    if (state) checkFacts(state, this.#wantedFacts());
+    if (state && !(await isUndecided(state))) checkFacts(state, this.#wantedFacts());
     return state;
   }
 
@@ -260,4 +262,9 @@ class GetRun {
     layoutOf(layout, capabilities);
     return layout;
   }
+}
+
+/** Whether nothing is stored yet, and nobody is about to: then a get was refused or came to nothing, and fixed nothing. */
+async function isUndecided(state: StateFolder): Promise<boolean> {
+  return (await readNames(state.path("receipts"))).length === 0 && (await readLiveRuns(state)).size === 0;
 }

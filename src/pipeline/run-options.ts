@@ -65,4 +65,6 @@ export interface RunEnvironment {
   /** Told of the body bytes that data requests receive. */
   readonly onReceived: (listener: (bytes: number) => void) => void;
   readonly jobs: number;
+  /** What the user allows. */
+  readonly bandwidthBytesPerSecond?: number;
 }

@@ -2,14 +2,16 @@
 import { stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { RunError } from "../errors.ts";
+import { readQuota } from "../lib/quota.ts";
 import type { Item } from "../model/item.ts";
 import type { ForeignFiles, Layout, Source } from "../sources/source.ts";
 import { readDropRules } from "../state/dropped.ts";
+import { readRuns } from "../state/runs.ts";
 import { readExpected, type SelectionFile } from "../state/selections.ts";
 import { readFreeSpace, type StateFolder } from "../state/state-folder.ts";
 import { isOnDroppedBranch } from "./drop-selector.ts";
 import type { FolderRun, Ground } from "./folder-run.ts";
-import { refuseSpace } from "./forecast.ts";
+import { countInodes, measuredRate, refuseSpace } from "./forecast.ts";
 import { askFreshness } from "./freshness.ts";
 import { readCompanions } from "./held.ts";
 import { folderLayoutOf } from "./layout.ts";
@@ -92,7 +94,9 @@ export async function planRun(
     },
   });
   report.dropped = plan.dropped;
-  const free = await readFreeSpace(await nearestFolder(dir));
+  const place = await nearestFolder(dir);
+  const [free, quota] = [await readFreeSpace(place), await readQuota(place)];
+  const rate = await foreseenRate(run, state);
   await report.emit({
     type: "planned",
     wanted: { ...plan.wanted },
@@ -104,9 +108,24 @@ export async function planRun(
     dropped: plan.dropped,
     freeBytes: free.bytes,
     freeInodes: free.inodes,
+    quotaBytes: quota.bytes,
+    quotaInodes: quota.inodes,
+    inodes: countInodes(plan.fetch, options.shardBytes ?? null),
+    ...rate,
+    seconds:
+      rate.bytesPerSecond === null || plan.fetch.unsized > 0
+        ? null
+        : Math.ceil(plan.fetch.bytes / rate.bytesPerSecond),
     licences: report.citations,
   });
-  const refusal = await forecast(run, state, plan, free);
+  const { fetch, largestBytes } = plan;
+  const refusal = refuseSpace({
+    ...{ fetch, largestBytes, free, quota },
+    scratch: await scratchSpace(options),
+    sink: state?.facts?.sink ?? options.pack ?? "folder",
+    shardBytes: options.shardBytes ?? null,
+    dir: store === null || plan.here.items === 0 ? null : dir,
+  });
   if (refusal && receipts === null) report.warn(`${refusal.message}; ${refusal.hint}`);
   else if (refusal) {
     await plan.close();
@@ -115,20 +134,17 @@ export async function planRun(
   return { plan, sources: all, foreign };
 }
 
-/** Why the disk can't hold what is to be fetched, as far as the archive announces it; null when it can. */
-async function forecast(
-  { options }: FolderRun,
+/** How fast data will come, and how that is known. */
+async function foreseenRate(
+  { environment }: FolderRun,
   state: StateFolder | null,
-  { fetch, largestBytes }: Plan,
-  free: { readonly bytes: number | null; readonly inodes: number | null },
-): Promise<RunError | null> {
-  return refuseSpace({
-    fetch,
-    largestBytes,
-    free,
-    scratch: await scratchSpace(options),
-    sink: state?.facts?.sink ?? options.pack ?? "folder",
-  });
+): Promise<{ bytesPerSecond: number | null; rateFrom: "runs" | "bandwidth" | null }> {
+  const runs = state === null ? [] : await readRuns(state);
+  const measured = measuredRate(runs.flatMap(({ transferred }) => transferred ?? []));
+  const most = environment.bandwidthBytesPerSecond ?? null;
+  if (measured !== null && (most === null || measured <= most))
+    return { bytesPerSecond: measured, rateFrom: "runs" };
+  return { bytesPerSecond: most, rateFrom: most === null ? null : "bandwidth" };
 }
 
 /** Bytes free where `--scratch` is; null without it. */

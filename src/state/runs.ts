@@ -56,6 +56,8 @@ export interface RunRecord {
   readonly task?: number;
   readonly requests: readonly string[];
   readonly progress: RunProgress | null;
+  /** Bytes of data files that were fetched, and for how long; set at the end of a transfer of a whole plan. */
+  readonly transferred?: { readonly bytes: number; readonly seconds: number };
   /** Set when the run has ended. */
   readonly exit: number | null;
 }
@@ -71,7 +73,7 @@ export type Life = "lives" | "silent" | "gone";
 
 export interface RunHandle {
   readonly run: string;
-  update(change: Partial<Pick<RunRecord, "state" | "requests" | "progress">>): void;
+  update(change: Partial<Pick<RunRecord, "state" | "requests" | "progress" | "transferred">>): void;
   /** Aborted when somebody asked this run to stop (`gantry stop`). */
   readonly stopSignal: AbortSignal;
   /** Throws `terminated` when somebody gave this run up for dead: then another one is at work in its place. */

@@ -104,6 +104,11 @@ export async function changeSink(state: StateFolder, sink: string, archive: stri
   return stateAt(dir, now);
 }
 
+/** For a folder in which nothing is stored yet: then a later get may still fix other facts. Throws `disk-…`. */
+export async function changeFacts({ dir, facts }: StateFolder, wanted: Partial<FolderFacts>): Promise<void> {
+  if (facts !== null) await writeFacts(dir, { ...facts, ...wanted });
+}
+
 function writeFacts(dir: string, facts: FolderFacts): Promise<void> {
   const gantry = join(dir, ".gantry");
   return writeFileDurably(

@@ -13,12 +13,12 @@ import {
 } from "../command.ts";
 import { FILTER_FLAGS, readFilters } from "../filters.ts";
 import { canAsk, type Io } from "../io.ts";
-import type { Citation, Gantry, GetOptions, Library, Row, RunEvent } from "../library.ts";
+import type { Gantry, GetOptions, Library, RunEvent } from "../library.ts";
 import { withGantry } from "../open-library.ts";
+import { writePlan } from "../render/forecast.ts";
 import { createProgress, PROGRESS_MODES, type ProgressMode } from "../render/progress.ts";
 import { createTale } from "../render/summary.ts";
-import { TABLE_FLAGS, type TableFlags, writeTable } from "../render/table.ts";
-import { counted, shown } from "../render/wording.ts";
+import { TABLE_FLAGS, type TableFlags } from "../render/table.ts";
 import { createWriter, OutputClosed, say, type Writer } from "../render/writer.ts";
 
 export interface GetFlags extends TableFlags, CacheFlags, AscpFlags {
@@ -73,7 +73,7 @@ export const GET_FLAGS: readonly Flag[] = [
   },
   {
     flags: "--dry-run",
-    help: "only show what would move: items, files, bytes, free space, licences",
+    help: "only show what would move: items, files, bytes, inodes, time, free space, quota, licences",
     group: WHAT,
   },
   { flags: "--recheck", help: "hash everything that is here already", group: WHAT },
@@ -357,35 +357,6 @@ const linkHider =
 const SECRET = /^GANTRY_.+_(PASSWORD|TOKEN|API_KEY)$/;
 const secretsOf = (env: Io["env"]): string[] =>
   Object.entries(env).flatMap(([name, value]) => (SECRET.test(name) && value ? [value] : []));
-
-/** What a dry run found: one row for each share, sizes in bytes. */
-async function writePlan(
-  io: Io,
-  planned: Extract<RunEvent, { type: "planned" }>,
-  flags: GetFlags,
-): Promise<void> {
-  const { wanted, fetch, here, found, unknown, withdrawn, dropped, freeBytes, freeInodes, licences } =
-    planned;
-  async function* rows(): AsyncIterable<Row> {
-    yield { what: "wanted", ...wanted };
-    yield { what: "to fetch", ...fetch };
-    yield { what: "here already", ...here };
-    if (found.items > 0) yield { what: "here, to be proved", ...found };
-    yield { what: "not shown by the archive", items: unknown, files: null, bytes: null };
-    yield { what: "withdrawn", items: withdrawn, files: null, bytes: null };
-    yield { what: "dropped", items: dropped, files: null, bytes: null };
-    yield { what: "free on the disk", items: null, files: freeInodes, bytes: freeBytes };
-  }
-  await writeTable(io, { columns: ["what", "items", "files", "bytes"], rows: rows() }, flags);
-  const lines: string[] = [];
-  if (fetch.files > 2 && flags.pack === undefined)
-    lines.push(`Loose files take ${counted(fetch.files, "inode")}, one archive file (--pack) takes 2.`);
-  if (licences.length > 0) lines.push("Using these data would owe:", ...licences.map(owed));
-  if (lines.length > 0) say(io, ...lines);
-}
-
-const owed = ({ collection, licence, doi }: Citation): string =>
-  `  ${shown(collection)}: ${shown(licence ?? "licence not stated")}${doi === null ? "" : `, cite ${shown(doi)}`}`;
 
 /** How long a background run is watched for a mistake that ends it at once. */
 const WATCHED_MS = 1_500;

@@ -101,6 +101,8 @@ function plannedLine(event: PlannedEvent): string {
   if (event.freeBytes !== null && fetch.bytes > event.freeBytes) {
     parts.push(`Only ${sized(event.freeBytes)} are free on the disk.`);
   }
+  if (event.quotaBytes !== null && fetch.bytes > event.quotaBytes)
+    parts.push(`Only ${sized(event.quotaBytes)} are left of the quota.`);
   return parts.join(" ");
 }
 
