@@ -6,11 +6,41 @@
  * Java's ZipOutputStream, which writes the zips of NBIA, leaves sizes and CRC to a descriptor behind the data.
  */
 
-import { isUtf8 as isUtf8Text } from "node:buffer";
-import { crc32, createInflateRaw, type InflateRaw, inflateRawSync } from "node:zlib";
-import { assert, RunError } from "../errors.ts";
+import { crc32, inflateRawSync } from "node:zlib";
 import { ByteReader } from "./bytes.ts";
-import { decodeCp437 } from "./cp437.ts";
+import { CHUNK_BYTES, damaged, Entry, InflatePull, Tally, type ZipEntry } from "./zip-entry.ts";
+import {
+  ALL_ONES_16,
+  ALL_ONES_32,
+  CENTRAL,
+  cut,
+  DEFLATED,
+  DESCRIPTOR,
+  DESCRIPTOR_BYTES,
+  DESCRIPTOR_WINDOW,
+  decodeName,
+  descriptorLength,
+  ENCRYPTED,
+  END,
+  fault,
+  HAS_DESCRIPTOR,
+  type Header,
+  LOCAL,
+  MASKED,
+  mayDescribe,
+  PATCHED,
+  quote,
+  readUInt64,
+  readZip64,
+  refuseHostileName,
+  STORED,
+  STRONGLY_ENCRYPTED,
+  UTF8,
+  ZIP64_END,
+  ZIP64_LOCATOR,
+} from "./zip-records.ts";
+
+export type { ZipEntry } from "./zip-entry.ts";
 
 /** Bounds on what an archive may make us do. Absent: no bound, except 1,000,000 entries. */
 export interface UnzipLimits {
@@ -19,25 +49,6 @@ export interface UnzipLimits {
   readonly maxEntryBytes?: number;
   /** Largest inflated size of all entries together. */
   readonly maxTotalBytes?: number;
-}
-
-/** One file (or folder) of the archive, in the order of the stream. */
-export interface ZipEntry {
-  /** Decoded name: never empty or absolute, without `..` segments, NUL and drive letter. May hold `\`. */
-  readonly name: string;
-  /** The name as it stands in the archive. */
-  readonly nameBytes: Uint8Array;
-  /** A name that ends in `/`: such an entry holds no bytes. */
-  readonly isDirectory: boolean;
-  /**
-   * The inflated bytes; may be iterated once. Its end means that CRC and size agree with the entry's own
-   * header or descriptor. What is not read when the next entry is asked for is read and checked then.
-   */
-  readonly body: AsyncIterable<Uint8Array>;
-  /** Known after the end of `body`; asking before is a mistake (plain Error). */
-  readonly sizeBytes: number;
-  /** Known after the end of `body`; asking before is a mistake (plain Error). */
-  readonly crc32: number;
 }
 
 /**
@@ -79,30 +90,6 @@ export async function* unzip(
   }
 }
 
-const LOCAL = 0x04034b50;
-const DESCRIPTOR = 0x08074b50;
-const DESCRIPTOR_BYTES = Buffer.from([0x50, 0x4b, 0x07, 0x08]);
-const CENTRAL = 0x02014b50;
-const ZIP64_END = 0x06064b50;
-const ZIP64_LOCATOR = 0x07064b50;
-const END = 0x06054b50;
-
-const ENCRYPTED = 0x0001;
-const HAS_DESCRIPTOR = 0x0008;
-const PATCHED = 0x0020;
-const STRONGLY_ENCRYPTED = 0x0040;
-const UTF8 = 0x0800;
-const MASKED = 0x2000;
-
-const STORED = 0;
-const DEFLATED = 8;
-
-const ALL_ONES_16 = 0xffff;
-const ALL_ONES_32 = 0xffffffff;
-
-/** Longest descriptor (signature, CRC, two 64-bit sizes) and the signature of the record behind it. */
-const DESCRIPTOR_WINDOW = 24 + 4;
-
 const DEFAULT_MAX_ENTRIES = 1_000_000;
 /** All names together; keeps the directory check small whatever an archive claims. */
 const MAX_NAMES_BYTES = 256 * 1024 * 1024;
@@ -114,145 +101,6 @@ const MAX_NAMES_BYTES = 256 * 1024 * 1024;
  */
 const SMALL_BYTES = 64 * 1024;
 const SMALL_INFLATED_BYTES = 1024 * 1024;
-/** Most that is taken from the source, or inflated into, at once. */
-const CHUNK_BYTES = 256 * 1024;
-/**
- * Output chunk of a streamed inflate. The default of 16 KiB halves the speed; chunks of 256 KiB are each mapped from
- * the system and given back, which costs a third more CPU over a whole download (6.0 s against 4.3 s for 1.26 GB).
- */
-const INFLATE_CHUNK_BYTES = 64 * 1024;
-/** Smaller pieces of input are joined first: each write to a streamed inflate is a trip to the thread pool. */
-const INPUT_BYTES = 16 * 1024;
-
-function fault(sentence: string, cause?: unknown): RunError {
-  return new RunError("proof-format", sentence, cause === undefined ? {} : { cause });
-}
-
-function cut(where: string): RunError {
-  return fault(`the zip ends too early, in ${where}`);
-}
-
-/** A name as it may stand in a message: escaped, and not endless. */
-function quote(name: string): string {
-  return JSON.stringify(name.length > 200 ? `${name.slice(0, 200)}…` : name);
-}
-
-interface Header {
-  readonly name: string;
-  readonly nameBytes: Buffer;
-  /** `zip entry "name"`, for messages. */
-  readonly label: string;
-  readonly flags: number;
-  readonly method: number;
-  /** Position of the local header. */
-  readonly offset: number;
-  readonly hasDescriptor: boolean;
-  /** With a descriptor, CRC and sizes of the header mean nothing and are usually 0. */
-  readonly crc32: number;
-  readonly compressedBytes: number;
-  readonly sizeBytes: number;
-}
-
-/** Yields the next bytes of one entry, or undefined once its end was checked. */
-type Pull = () => Promise<Uint8Array | undefined>;
-
-class Entry implements ZipEntry {
-  readonly name: string;
-  readonly nameBytes: Uint8Array;
-  readonly isDirectory: boolean;
-  readonly body: AsyncIterable<Uint8Array>;
-  readonly #tally: Tally;
-  readonly #pull: Pull;
-  #state: "open" | "ended" | "failed" = "open";
-  #error: unknown;
-  #started = false;
-  #drained = false;
-  #busy: Promise<unknown> = Promise.resolve();
-
-  constructor(header: Header, tally: Tally, pull: Pull) {
-    this.name = header.name;
-    this.nameBytes = header.nameBytes;
-    this.isDirectory = header.name.endsWith("/");
-    this.#tally = tally;
-    this.#pull = pull;
-    this.body = { [Symbol.asyncIterator]: () => this.#iterator() };
-  }
-
-  get sizeBytes(): number {
-    assert(this.#state === "ended", "the size of a zip entry is asked for after its body ended");
-    return this.#tally.sizeBytes;
-  }
-
-  get crc32(): number {
-    assert(this.#state === "ended", "the CRC of a zip entry is asked for after its body ended");
-    return this.#tally.crc32;
-  }
-
-  /** Reads what the consumer left, so that the entry is checked in any case. */
-  async drain(): Promise<void> {
-    this.#drained = true;
-    await this.#busy.catch(() => undefined);
-    while ((await this.#step()) !== undefined);
-  }
-
-  #iterator(): AsyncIterator<Uint8Array> {
-    assert(!this.#started, "the body of a zip entry is read once");
-    this.#started = true;
-    let over = false;
-    return {
-      next: async () => {
-        if (over) return { done: true, value: undefined };
-        assert(!this.#drained || this.#state === "ended", "a zip entry is read before the next is asked for");
-        const step = this.#busy.then(() => this.#step());
-        this.#busy = step;
-        const value = await step;
-        if (value !== undefined) return { done: false, value };
-        over = true;
-        return { done: true, value: undefined };
-      },
-      return: async () => {
-        over = true;
-        return { done: true, value: undefined };
-      },
-    };
-  }
-
-  async #step(): Promise<Uint8Array | undefined> {
-    if (this.#state === "ended") return undefined;
-    if (this.#state === "failed") throw this.#error;
-    try {
-      const bytes = await this.#pull();
-      if (bytes === undefined) this.#state = "ended";
-      return bytes;
-    } catch (error) {
-      this.#state = "failed";
-      this.#error = error;
-      throw error;
-    }
-  }
-}
-
-/** Size and CRC of what an entry has given, held against the limits with every chunk. */
-class Tally {
-  sizeBytes = 0;
-  crc32 = 0;
-  readonly #label: string;
-  readonly #maxBytes: number;
-  readonly #tooLarge: string;
-
-  constructor(label: string, maxBytes: number, tooLarge: string) {
-    this.#label = label;
-    this.#maxBytes = maxBytes;
-    this.#tooLarge = tooLarge;
-  }
-
-  add(bytes: Uint8Array): void {
-    this.sizeBytes += bytes.length;
-    if (this.sizeBytes > this.#maxBytes) throw fault(`${this.#label} ${this.#tooLarge}`);
-    this.crc32 = crc32(bytes, this.crc32);
-  }
-}
-
 /** What is kept of each entry until the directory confirms it. */
 class Facts {
   readonly names: string[] = [];
@@ -725,221 +573,6 @@ class Reading {
   }
 }
 
-/**
- * Inflates one entry from the reader, one step ahead of the consumer at most. The deflate format ends itself;
- * what the inflater did not use is put back.
- */
-class InflatePull {
-  compressedBytes = 0;
-  readonly #reader: ByteReader;
-  readonly #tally: Tally;
-  readonly #label: string;
-  readonly #inflate: InflateRaw;
-  #givenBytes = 0;
-  #canGive = true;
-  #ended = false;
-  #error: unknown;
-  #stirred = false;
-  #wake: (() => void) | undefined;
-
-  constructor(reader: ByteReader, tally: Tally, label: string) {
-    this.#reader = reader;
-    this.#tally = tally;
-    this.#label = label;
-    this.#inflate = createInflateRaw({ chunkSize: INFLATE_CHUNK_BYTES });
-    this.#inflate.on("readable", () => this.#stir());
-    this.#inflate.on("error", (error) => {
-      this.#error ??= error;
-      this.#stir();
-    });
-  }
-
-  async next(): Promise<Uint8Array | undefined> {
-    for (;;) {
-      if (this.#error !== undefined) throw damaged(this.#label, this.#error);
-      const bytes = this.#inflate.read() as Buffer | null;
-      if (bytes !== null) {
-        this.#tally.add(bytes);
-        // The pool inflates the next bytes while the consumer works on these.
-        if (this.#reader.available >= INPUT_BYTES) this.#give();
-        return bytes;
-      }
-      if (this.#ended) break;
-      if (this.#canGive) {
-        if (this.#reader.available < INPUT_BYTES) await this.#reader.fill(INPUT_BYTES);
-        if (this.#reader.available === 0) throw cut(this.#label);
-        this.#give();
-      }
-      await this.#stirring();
-    }
-    this.compressedBytes = this.#inflate.bytesWritten;
-    this.#reader.unread(this.#givenBytes - this.compressedBytes);
-    return undefined;
-  }
-
-  close(): void {
-    this.#inflate.destroy();
-  }
-
-  #give(): void {
-    if (!this.#canGive || this.#ended) return;
-    const input = this.#reader.take(CHUNK_BYTES);
-    this.#givenBytes += input.length;
-    this.#canGive = false;
-    this.#inflate.write(input, (error) => {
-      if (error) this.#error ??= error;
-      // Called after the last output of this input. Input left over means that the deflate data has ended;
-      // when it ends just with the input, the next write tells, by using nothing.
-      this.#ended = this.#inflate.bytesWritten < this.#givenBytes;
-      this.#canGive = true;
-      this.#stir();
-    });
-  }
-
-  #stir(): void {
-    this.#stirred = true;
-    this.#wake?.();
-  }
-
-  async #stirring(): Promise<void> {
-    if (!this.#stirred) {
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-      this.#wake = undefined;
-    }
-    this.#stirred = false;
-  }
-}
-
-function damaged(label: string, cause: unknown): RunError {
-  return fault(`${label}: its compressed data is damaged`, cause);
-}
-
 function codeOf(error: unknown): unknown {
   return typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
-}
-
-function readUInt64(bytes: Buffer, at: number): number {
-  const high = bytes.readUInt32LE(at + 4);
-  if (high > 0x1fffff) throw fault("the zip gives a size that no archive can have");
-  return high * 0x1_0000_0000 + bytes.readUInt32LE(at);
-}
-
-/** Whether the bytes at `at` begin a further record, or the stream ends there (said better by who reads on). */
-function beginsRecord(window: Buffer, at: number): boolean {
-  if (window.length < at + 4) return true;
-  const signature = window.readUInt32LE(at);
-  return signature === LOCAL || signature === CENTRAL || signature === ZIP64_END || signature === END;
-}
-
-/** A quick look before the CRC is worked out: does a descriptor with signature at `at` give this size? */
-function mayDescribe(view: Buffer, at: number, sizeBytes: number): boolean {
-  return view.length >= at + 16 && view.readUInt32LE(at + 8) === sizeBytes % 0x1_0000_0000;
-}
-
-/**
- * Length of the descriptor at the beginning of `window` if it gives exactly these values, else undefined.
- * The signature is optional, and the sizes have 32 or 64 bits (APPNOTE.TXT 4.3.9); Java writes 64 bits
- * without a zip64 field in the local header, so only the values tell which it is.
- */
-function descriptorLength(
-  window: Buffer,
-  crc: number,
-  compressedBytes: number,
-  sizeBytes: number,
-  signatureNeeded: boolean,
-): number | undefined {
-  for (const start of signatureNeeded ? [4] : [4, 0]) {
-    if (window.length < start + 12) continue;
-    if (start === 4 && window.readUInt32LE(0) !== DESCRIPTOR) continue;
-    if (window.readUInt32LE(start) !== crc) continue;
-    if (
-      window.readUInt32LE(start + 4) === compressedBytes &&
-      window.readUInt32LE(start + 8) === sizeBytes &&
-      beginsRecord(window, start + 12)
-    ) {
-      return start + 12;
-    }
-    if (
-      window.length >= start + 20 &&
-      window.readBigUInt64LE(start + 4) === BigInt(compressedBytes) &&
-      window.readBigUInt64LE(start + 12) === BigInt(sizeBytes) &&
-      beginsRecord(window, start + 20)
-    ) {
-      return start + 20;
-    }
-  }
-  return undefined;
-}
-
-/** The body of the extra field `id`, or undefined. A field that overruns the block ends the search. */
-function findExtra(extra: Buffer, id: number): Buffer | undefined {
-  for (let at = 0; at + 4 <= extra.length; ) {
-    const end = at + 4 + extra.readUInt16LE(at + 2);
-    if (end > extra.length) return undefined;
-    if (extra.readUInt16LE(at) === id) return extra.subarray(at + 4, end);
-    at = end;
-  }
-  return undefined;
-}
-
-/** The zip64 values that stand for the fields full of ones, in their fixed order (APPNOTE.TXT 4.5.3). */
-function readZip64(
-  extra: Buffer,
-  hasSize: boolean,
-  hasCompressed: boolean,
-  hasOffset: boolean,
-  hasDisk: boolean,
-): { sizeBytes?: number; compressedBytes?: number; offset?: number; disk?: number } | undefined {
-  const field = findExtra(extra, 0x0001);
-  const needed = (Number(hasSize) + Number(hasCompressed) + Number(hasOffset)) * 8 + Number(hasDisk) * 4;
-  if (field === undefined || field.length < needed) return undefined;
-  const values: { sizeBytes?: number; compressedBytes?: number; offset?: number; disk?: number } = {};
-  let at = 0;
-  const next = (): number => {
-    at += 8;
-    return readUInt64(field, at - 8);
-  };
-  if (hasSize) values.sizeBytes = next();
-  if (hasCompressed) values.compressedBytes = next();
-  if (hasOffset) values.offset = next();
-  if (hasDisk) values.disk = field.readUInt32LE(at);
-  return values;
-}
-
-const PURE_ASCII = /^[\0-\x7f]*$/;
-
-/**
- * A name without the UTF-8 flag is in code page 437 (APPNOTE.TXT appendix D), but Info-ZIP on Unix and the
- * Finder write UTF-8 without it. Bytes that are valid UTF-8 hardly ever mean anything in code page 437.
- */
-function decodeName(bytes: Buffer, isUtf8: boolean, extra: Buffer): string {
-  const latin1 = bytes.toString("latin1");
-  // Info-ZIP Unicode Path (APPNOTE.TXT 4.6.9): version 1, CRC of the name in the header, name in UTF-8.
-  const unicode = extra.length === 0 ? undefined : findExtra(extra, 0x7075);
-  if (unicode !== undefined && unicode.length > 5 && unicode[0] === 1) {
-    if (unicode.readUInt32LE(1) === crc32(bytes)) return decodeUtf8(unicode.subarray(5), latin1);
-  }
-  if (PURE_ASCII.test(latin1)) return latin1;
-  return isUtf8 || isUtf8Text(bytes) ? decodeUtf8(bytes, latin1) : decodeCp437(bytes);
-}
-
-function decodeUtf8(bytes: Buffer, latin1: string): string {
-  if (!isUtf8Text(bytes)) throw fault(`zip entry ${quote(latin1)} has a name that is not valid UTF-8`);
-  return bytes.toString("utf8");
-}
-
-const HOSTILE_NAMES: readonly (readonly [pattern: RegExp, why: string])[] = [
-  [/^$/, "is empty"],
-  [/\0/, "holds a NUL"],
-  [/^[/\\]/, "is absolute"],
-  [/^[a-z]:/i, "begins with a drive letter"],
-  [/(^|[/\\])\.\.([/\\]|$)/, "leads out of its folder"],
-];
-
-function refuseHostileName(name: string, label: string): void {
-  for (const [pattern, why] of HOSTILE_NAMES) {
-    if (pattern.test(name)) throw fault(`hostile name: the name of ${label} ${why}`);
-  }
 }
