@@ -84,8 +84,7 @@ async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<nu
     return 1;
   }
   const secret = SECRET_VARIABLES.map((name) => env[name]).find(
-    (value) =>
-      value !== undefined && value !== options.get("user") && argv.some((word) => tells(word, value)),
+    (value) => value && value !== options.get("user") && argv.some((word) => tells(word, value)),
   );
   if (options.has("W") || secret !== undefined)
     return fail("the stand-in takes no secret in its arguments: use the ASPERA_SCP variables");

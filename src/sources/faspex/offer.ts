@@ -75,7 +75,7 @@ const strangeSpec = ({ subject }: FaspexApi): RunError =>
   new RunError("archive-reply", `${subject}: the transfer specification is not for what was asked`);
 
 /** Tags of Faspex tell the server of the transfer; each transfer has an identity in them (IBM aspera-cli, transfer/spec). */
-function withTransferId(spec: Wire): { tags?: Readonly<Record<string, Json>> } {
+export function withTransferId(spec: Wire): { tags?: Readonly<Record<string, Json>> } {
   const { tags } = spec;
   if (!isRecord(tags) || !isRecord(tags.aspera)) return {};
   const aspera = { ...tags.aspera, xfer_id: randomUUID(), xfer_retry: 3600 };

@@ -308,8 +308,8 @@ describe("a listing", () => {
     expect(by["far away.svs"]).toMatchObject({
       path: "links/far away.svs",
       type: "symbolic_link",
-      size: 12345,
-      target: { type: "file", size: 12345 },
+      size: 152_345,
+      target: { type: "file", size: 152_345 },
     });
     expect(by["no size.svs"].target.size).toBeUndefined();
     expect(by["no target.svs"].target).toBeUndefined();

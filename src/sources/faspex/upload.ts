@@ -5,6 +5,7 @@ import type { Ascp, AscpEvent } from "../../transports/ascp/ascp.ts";
 import type { TransferSpec } from "../../transports/ascp/transfer-spec.ts";
 import type { SourceContext, Upload, UploadEvent, Uploaded } from "../source.ts";
 import type { FaspexApi, UploadState } from "./api.ts";
+import { withTransferId } from "./offer.ts";
 import { textOf } from "./wire.ts";
 
 const LOOK_EVERY_MS = 1_000;
@@ -49,6 +50,7 @@ export async function* uploadPackage(
     throw new RunError("archive-reply", `${api.subject}: the server says not where to send to`);
   const spec: TransferSpec = {
     ...(wire as Readonly<Record<string, Json>>),
+    ...withTransferId(wire),
     direction: "send",
     remote_host: host,
     create_dir: true,

@@ -494,7 +494,8 @@ function secretsOf(spec: TransferSpec, environment: Environment): string[] {
 /** What ascp gets of the user's environment: all, but for what is this program's own, and logins for other servers. */
 function userEnvironment(environment: Environment, spec: TransferSpec): Record<string, string> {
   const left = new Set(spec.token === undefined ? [] : LOGIN_VARIABLES);
-  const kept: Record<string, string> = {};
+  // A client looks for no database of a transfer server (IBM aspera-cli 4.25, transfer/parameters.rb).
+  const kept: Record<string, string> = { ASPERA_TEST_REDIS_DISABLE: "true" };
   for (const [name, value] of Object.entries(environment))
     if (value !== undefined && !name.startsWith("GANTRY_") && !left.has(name)) kept[name] = value;
   return kept;
