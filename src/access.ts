@@ -11,7 +11,7 @@ import { type ArchiveConfig, configPath, type Environment, readArchives } from "
 import { checkFolder } from "./doctor/folder.ts";
 import { checkRoad } from "./doctor/road.ts";
 import { RunError } from "./errors.ts";
-import { open } from "./gantry.ts";
+import { type OpenOptions, open } from "./gantry.ts";
 import { type Context, type Log, systemClock } from "./lib/context.ts";
 import { nearMatches } from "./model/address.ts";
 import { type Finding, failed, fine, warning } from "./model/finding.ts";
@@ -130,7 +130,7 @@ export async function logOut(
  */
 export async function* diagnose(
   word: string | null,
-  options: AccountOptions = {},
+  options: AccountOptions & Pick<OpenOptions, "ascp" | "askSecret"> = {},
 ): AsyncGenerator<Finding & { readonly subject: string }> {
   const { environment = process.env } = options;
   const about = async function* (subject: string, findings: AsyncIterable<Finding>) {
@@ -221,7 +221,7 @@ const isThere = async (path: string): Promise<boolean> => {
 async function* checkArchive(
   word: string,
   url: URL | null,
-  options: AccountOptions,
+  options: AccountOptions & Pick<OpenOptions, "ascp" | "askSecret">,
 ): AsyncGenerator<Finding> {
   const { environment = process.env } = options;
   const context = contextOf(options);

@@ -40,6 +40,7 @@ import type { TransferSpec } from "./transports/ascp/transfer-spec.ts";
 import { createHttp, type Http } from "./transports/http.ts";
 import { openReplyCache } from "./transports/reply-cache.ts";
 import { createSftp, type Sftp, type SftpSite } from "./transports/sftp/sftp.ts";
+import { SiteSecrets } from "./transports/site-secrets.ts";
 import { VERSION } from "./version.ts";
 
 export interface OpenOptions {
@@ -55,6 +56,8 @@ export interface OpenOptions {
   /** A transfer that sends nothing for so long is tried again. Default 60,000. */
   readonly stallTimeoutMs?: number;
   readonly bandwidthBytesPerSecond?: number;
+  /** Asks who sits at a terminal for a secret, not shown; null: no answer. Default: nobody is asked. */
+  readonly askSecret?: (question: string) => Promise<string | null>;
   /** How transfers by ascp are made. */
   readonly ascp?: AscpChoices;
   /** Items that are fetched at once. Default 4. */
@@ -203,10 +206,15 @@ export async function open(options: OpenOptions = {}): Promise<Gantry> {
     return http;
   };
   const key = choices.key === undefined ? {} : { key: choices.key };
+  const secrets = new SiteSecrets({
+    ...{ environment, redactor, ...key, decrypt: choices.decrypt === true },
+    ...(options.askSecret === undefined ? {} : { ask: options.askSecret }),
+  });
   const ascp = createAscp({
     ...wire,
     ...key,
     redactor,
+    secrets,
     ...(bandwidthBytesPerSecond ? { bandwidthBytesPerSecond } : {}),
     ...(choices.program === undefined ? {} : { program: choices.program }),
     ...(choices.options === undefined ? {} : { extra: choices.options }),
@@ -214,7 +222,7 @@ export async function open(options: OpenOptions = {}): Promise<Gantry> {
   });
   const knownHosts = join(dirname(configPath(environment)), "known_hosts");
   const sftp = (site: SftpSite): Sftp =>
-    createSftp(site, { ...wire, ...key, ...limiter, redactor, knownHosts });
+    createSftp(site, { ...wire, ...limiter, redactor, secrets, knownHosts });
   const { transport } = choices;
   const parts = { http: openHttp, replies, redactor, ascp, sftp, ...(transport ? { transport } : {}) };
   const sources = new Map<string, Promise<Source>>();

@@ -1,6 +1,6 @@
 /** What every command that asks an archive does around its one call. */
 import type { Running } from "./command.ts";
-import type { Io } from "./io.ts";
+import { canAsk, type Io } from "./io.ts";
 import type { Gantry, Library, Listing } from "./library.ts";
 import { shown } from "./render/wording.ts";
 import { say } from "./render/writer.ts";
@@ -14,6 +14,10 @@ async function* stdinBytes(running: Running): AsyncIterable<Uint8Array> {
   }
 }
 
+/** For `open`: who sits at a terminal is asked for secrets that are missing. */
+export const asking = (io: Io): Pick<OpenOptions, "askSecret"> =>
+  canAsk(io) ? { askSecret: async (question) => (await io.system()).askSecret(question) } : {};
+
 /** Opens the library with this program's surroundings, calls `use`, closes it whatever happens. */
 export async function withGantry<T>(
   running: Running,
@@ -25,6 +29,7 @@ export async function withGantry<T>(
     environment: running.io.env,
     signal: running.signal,
     stdin: () => stdinBytes(running),
+    ...asking(running.io),
     ...options,
   });
   try {

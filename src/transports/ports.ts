@@ -1,11 +1,24 @@
 /** Whether ports of a server can be reached, for diagnoses. */
 import { createSocket } from "node:dgram";
+import { lookup } from "node:dns/promises";
 import { connect } from "node:net";
 import type { Context } from "../lib/context.ts";
 import { networkError } from "./http.ts";
 
 const CONNECT_MS = 10_000;
 const SILENCE_MS = 2_000;
+
+/** The addresses of a name. Throws `archive-unreachable`. */
+export async function findName(host: string, context: Context): Promise<string[]> {
+  try {
+    return (await lookup(host, { all: true })).map(({ address }) => address);
+  } catch (error) {
+    throw networkError(error, urlOf(host), context);
+  }
+}
+
+const urlOf = (host: string, port = 22): URL =>
+  new URL(`http://${host.includes(":") ? `[${host}]` : host}:${port}`);
 
 /** Connects and hangs up. Throws `archive-unreachable`. */
 export async function reachTcp(host: string, port: number, context: Context): Promise<void> {
@@ -22,7 +35,7 @@ export async function reachTcp(host: string, port: number, context: Context): Pr
       socket.once("error", end);
     });
   } catch (error) {
-    throw networkError(error, new URL(`http://${host.includes(":") ? `[${host}]` : host}:${port}`), context);
+    throw networkError(error, urlOf(host, port), context);
   }
 }
 

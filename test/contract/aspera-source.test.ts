@@ -9,6 +9,7 @@ import { createAsperaSource } from "../../src/sources/aspera/index.ts";
 import { createAscp } from "../../src/transports/ascp/ascp.ts";
 import { createHttp } from "../../src/transports/http.ts";
 import { createSftp } from "../../src/transports/sftp/sftp.ts";
+import { SiteSecrets } from "../../src/transports/site-secrets.ts";
 import { atEnd, temporaryDir } from "../support/gantry.ts";
 import { type Lie, type ListLie, type SourceStand, sourceContract } from "./source.contract.ts";
 
@@ -57,11 +58,12 @@ async function stand(): Promise<SourceStand> {
   const http = createHttp({ userAgent: "test", connections: 8, stallTimeoutMs: 500, environment });
   const redactor = createRedactor();
   const common = { environment, redactor, stallTimeoutMs: 1500 };
+  const secrets = new SiteSecrets(common);
   const knownHosts = join(environment.HOME, "known_hosts");
   const source = createAsperaSource({
     ...{ archive, url: "https://", http, redactor, secrets: {}, settings: {} },
     ascp: createAscp(common),
-    sftp: (site) => createSftp(site, { ...common, knownHosts }),
+    sftp: (site) => createSftp(site, { ...common, secrets, knownHosts }),
     transport: "sftp",
   });
   const seen = () =>

@@ -5,6 +5,7 @@
  */
 import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
+import type { Finding } from "../../model/finding.ts";
 import type { Item, Row } from "../../model/item.ts";
 import { filterNames, type Query } from "../../model/query.ts";
 import type { Ascp } from "../../transports/ascp/ascp.ts";
@@ -25,6 +26,7 @@ import type {
   UploadEvent,
   Uploaded,
 } from "../source.ts";
+import { diagnoseSite } from "./diagnose.ts";
 import {
   COLUMNS,
   entryRow,
@@ -64,6 +66,7 @@ const CAPABILITIES: Omit<Capabilities, "batchItems"> = {
 /** ascp's own default is 22; sites of Aspera servers nearly all listen on 33001 (IBM Aspera HSTS 4.4, "Firewall"). */
 const ASCP_PORT = 33001;
 const SSH_PORT = 22;
+const UDP_PORT = 33001;
 /** Files of one ascp session. */
 const BATCH = 300;
 
@@ -182,7 +185,7 @@ class AsperaSource implements Source {
   /** Null: the server lists nothing. Throws what keeps from knowing: a folder is not asked for now so, now so. */
   async #listing(context: Context): Promise<SiteTree | null> {
     const { user, host } = this.#site;
-    this.#ascp.checkLogin({ host, user });
+    await this.#ascp.secrets.checkLogin({ host, user });
     const connection = await this.#sftp?.connection(context);
     if (connection) return this.#tree;
     if (this.#transport !== "sftp") return null;
@@ -206,6 +209,8 @@ class AsperaSource implements Source {
   }
 
   async *#fetchPath(item: Item, options: FetchOptions, context: Context): AsyncGenerator<Delivery> {
+    const { user, host } = this.#site;
+    await this.#ascp.secrets.checkLogin({ host, user });
     const spec: TransferSpec = {
       ...this.#endpoint(),
       direction: "receive",
@@ -287,12 +292,18 @@ class AsperaSource implements Source {
   /** Sites see no bypass key: the user's own login is all that opens them. */
   #endpoint(): Endpoint {
     const { user, host, port } = this.#site;
-    this.#ascp.checkLogin({ host, user });
     return { remote_host: host, remote_user: user, ssh_port: port ?? ASCP_PORT, resume_policy: "attrs" };
   }
 
   upload(upload: Upload, context: SourceContext): AsyncGenerator<UploadEvent, Uploaded> {
     return uploadToSite(this.archive, this.#endpoint(), this.#ascp, upload, context);
+  }
+
+  diagnose(context: SourceContext): AsyncIterable<Finding> {
+    const sftp = this.#sftp;
+    if (sftp === null) throw new Error("a site is looked at over SSH");
+    const port = this.#site.port ?? ASCP_PORT;
+    return diagnoseSite({ ascp: this.#ascp, sftp, port, udp: UDP_PORT }, context);
   }
 
   /** A site says nothing of licences. */

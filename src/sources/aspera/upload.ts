@@ -21,7 +21,9 @@ export async function* uploadToSite(
   context: SourceContext,
 ): AsyncGenerator<UploadEvent, Uploaded> {
   const { files, path, scratch, encrypt, attempt } = upload;
-  if (encrypt) ascp.checkPassphrase(endpoint.remote_host);
+  const { remote_host: host, remote_user: user } = endpoint;
+  await ascp.secrets.checkLogin({ host, user });
+  if (encrypt) await ascp.secrets.checkPassphrase(host);
   const spec: TransferSpec = {
     ...endpoint,
     direction: "send",
@@ -41,7 +43,7 @@ export async function* uploadToSite(
   if (failure) throw failure;
   const count = done?.files ?? null;
   if (count !== null && count !== files.length)
-    throw new RunError("proof-count", `${spec.remote_host} has ${count} of the ${files.length} files`);
+    throw new RunError("proof-count", `${host} has ${count} of the ${files.length} files`);
   return {
     address: formatAddress(archive, path),
     proof: count === null ? ["ascp"] : ["count", "ascp"],

@@ -32,7 +32,7 @@ export async function* uploadPackage(
     });
   }
   await ascp.find();
-  if (encrypt) ascp.checkPassphrase(api.host);
+  if (encrypt) await ascp.secrets.checkPassphrase(api.host);
   const name = title ?? files[0]?.name.split("/")[0] ?? "data";
   let id = begun.get(scratch);
   if (id === undefined) {

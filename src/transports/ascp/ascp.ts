@@ -9,6 +9,7 @@ import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
 import { onDisk } from "../../lib/durable-file.ts";
 import type { Redactor } from "../../lib/redact.ts";
+import { SiteSecrets } from "../site-secrets.ts";
 import { ascpFailure } from "./failures.ts";
 import { type Environment, type FoundAscp, findAscp, findTokenKey, noAscp, noKey } from "./find-ascp.ts";
 import { countOf, type Frame } from "./management.ts";
@@ -26,6 +27,8 @@ export interface AscpOptions {
   readonly program?: string;
   /** `--key`. */
   readonly key?: string;
+  /** What opens sites; default: what the environment says. */
+  readonly secrets?: SiteSecrets;
   /** `--ascp-opt`: options of the user's own, after all others. */
   readonly extra?: readonly string[];
   /** Settings of the user's own (`--policy` …), over those of the specification. */
@@ -76,15 +79,9 @@ export interface Ascp {
   isThere(): Promise<boolean>;
   /** Whether files that are encrypted at rest come out clear. */
   readonly decrypts: boolean;
+  readonly secrets: SiteSecrets;
   /** What opens servers to whoever has a token: a key file, or the variable that holds one. Throws `access-login`. */
   tokenKey(host: string): Promise<string>;
-  /**
-   * Throws `access-login` when nothing is there that could open a server to a user of its own (password or key), or a
-   * passphrase is missing: ascp would ask for it.
-   */
-  checkLogin(site: { readonly host: string; readonly user: string }): void;
-  /** Throws `access-login` when there is no passphrase to encrypt or decrypt with. */
-  checkPassphrase(host: string): void;
   /**
    * Runs a transfer to its end; stops it when the reader leaves or the signal is aborted. A specification with a token
    * gets a key of an installed product, where it brings no login of its own. With several sessions files are told at
@@ -110,12 +107,20 @@ export function createAscp(options: AscpOptions): Ascp {
     if (found === null) throw noAscp();
     return found;
   };
-  const decrypts =
-    options.settings?.content_protection === "decrypt" || Boolean(options.environment.ASPERA_SCP_FILEPASS);
+  const { environment: exported, redactor, key } = options;
+  const secrets =
+    options.secrets ??
+    new SiteSecrets({
+      ...{ environment: exported, redactor, ...(key === undefined ? {} : { key }) },
+      decrypt: options.settings?.content_protection === "decrypt",
+    });
   return {
     find,
     isThere: async () => (await look()) !== null,
-    decrypts,
+    secrets,
+    get decrypts() {
+      return secrets.decrypts;
+    },
     tokenKey: async (host) => {
       if (options.key !== undefined) return options.key;
       if (options.environment.ASPERA_SCP_KEY) return "ASPERA_SCP_KEY";
@@ -123,12 +128,12 @@ export function createAscp(options: AscpOptions): Ascp {
       if (key === null) throw noKey(host);
       return key;
     },
-    checkLogin: ({ host, user }) => checkLogin(host, user, options),
-    checkPassphrase: (host) => checkPassphrase(host, options),
     async *transfer(job, context) {
       const { path } = await find();
-      const spec = limited(withChoices(job.spec, options.settings, decrypts), shares);
-      const environment = userEnvironment(options.environment, spec);
+      const spec = limited(withChoices(job.spec, options.settings, secrets.decrypts), shares);
+      const { remote_host: host, remote_user: user } = spec;
+      const site = spec.token === undefined && user !== undefined ? { host, user } : null;
+      const environment = userEnvironment(secrets.environmentOf(site), spec);
       for (const secret of secretsOf(spec, environment)) options.redactor.add(secret);
       const call = buildAscpCall(spec);
       for (const key of call.ignored)
@@ -150,28 +155,6 @@ function withChoices(
   const { content_protection: _, ...others } = settings;
   const clear = decrypts && spec.direction === "receive" ? { content_protection: "decrypt" } : {};
   return { ...spec, ...others, ...clear };
-}
-
-function checkLogin(host: string, user: string, options: AscpOptions): void {
-  const { environment, key, settings } = options;
-  const { ASPERA_SCP_PASS, ASPERA_SCP_KEY, ASPERA_SCP_TOKEN } = environment;
-  if (!key && !ASPERA_SCP_PASS && !ASPERA_SCP_KEY && !ASPERA_SCP_TOKEN) {
-    throw new RunError(
-      "access-login",
-      `there is neither a password nor a key for the user ${user} of ${host}`,
-      {
-        hint: "put the password into the variable ASPERA_SCP_PASS, or name a private key file with --key",
-      },
-    );
-  }
-  if (settings?.content_protection !== undefined) checkPassphrase(host, options);
-}
-
-function checkPassphrase(host: string, { environment }: AscpOptions): void {
-  if (environment.ASPERA_SCP_FILEPASS) return;
-  throw new RunError("access-login", `there is no passphrase for the encrypted files of ${host}`, {
-    hint: "put it into the variable ASPERA_SCP_FILEPASS; it is another one than the password of the account",
-  });
 }
 
 /** The key file to offer. Throws `access-login` before ascp would ask. */

@@ -8,15 +8,15 @@ import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
 import type { RateLimiter } from "../../lib/limiter.ts";
 import type { Redactor } from "../../lib/redact.ts";
+import type { Environment, SiteSecrets } from "../site-secrets.ts";
 import { connectSftp, type SftpConnection, type SftpLogin } from "./connection.ts";
 import { fingerprint, readKnownHosts } from "./known-hosts.ts";
 
 export interface SftpOptions {
-  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly environment: Environment;
   readonly redactor: Redactor;
+  readonly secrets: SiteSecrets;
   readonly stallTimeoutMs: number;
-  /** `--key`. */
-  readonly key?: string;
   /** Where keys of servers that are met for the first time are kept. */
   readonly knownHosts: string;
   readonly limiter?: RateLimiter;
@@ -55,7 +55,7 @@ export function createSftp(site: SftpSite, options: SftpOptions): Sftp {
   let opening: Promise<SftpConnection | null> | null = null;
   let none = false;
   const connect = async (context: Context): Promise<SftpConnection | null> => {
-    const login = await readLogin(site.user, options);
+    const login = await readLogin(site, options);
     // A token, which may open ascp, opens no SSH.
     if (login.password === undefined && login.key === undefined) return null;
     let failure: unknown = null;
@@ -138,8 +138,10 @@ async function connectTo(
   return connectSftp({ host, port, login, known, onNewHost, stallTimeoutMs }, context);
 }
 
-async function readLogin(user: string, { environment, key, redactor }: SftpOptions): Promise<SftpLogin> {
-  const { ASPERA_SCP_PASS: password, ASPERA_SCP_KEY: keyText } = environment;
+async function readLogin(site: SftpSite, { secrets, redactor }: SftpOptions): Promise<SftpLogin> {
+  const { user } = site;
+  const { key } = secrets;
+  const { ASPERA_SCP_PASS: password, ASPERA_SCP_KEY: keyText } = secrets.environmentOf(site);
   for (const secret of [password, keyText]) if (secret) redactor.add(secret);
   const text = key === undefined ? keyText : await readKey(key);
   return {
