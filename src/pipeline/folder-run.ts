@@ -107,7 +107,7 @@ export class FolderRun {
     const { run } = this.report;
     const store = await this.environment.store(state);
     const handle = await beginRun(state, {
-      ...{ run, detached },
+      ...{ run, detached, scratch: scratch === undefined ? undefined : resolve(scratch) },
       clock: this.context.clock,
       ...(member ? { member } : {}),
       warn: (sentence) => this.report.warn(sentence),

@@ -51,6 +51,8 @@ export interface RunRecord {
   readonly beat: number;
   readonly state: "listing" | "transferring" | "finishing" | "finished";
   readonly detached: boolean;
+  /** Absolute path that `--scratch` named; absent without it. */
+  readonly scratch?: string;
   /** The array that the run is a task of, and which one; absent of any other run. */
   readonly array?: string;
   readonly task?: number;
@@ -97,6 +99,7 @@ export async function beginRun(
     readonly run: string;
     readonly clock: Clock;
     readonly detached: boolean;
+    readonly scratch?: string | undefined;
     readonly member?: { readonly array: string; readonly task: number };
     readonly warn: (sentence: string) => void;
     readonly signal: AbortSignal;
@@ -114,6 +117,7 @@ export async function beginRun(
     beat: 0,
     state: "listing",
     detached: options.detached,
+    ...(options.scratch === undefined ? {} : { scratch: options.scratch }),
     ...options.member,
     requests: [],
     progress: null,

@@ -4,7 +4,7 @@ import { rm, rmdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { basename, join, resolve } from "node:path";
 import { makeFolder } from "../lib/durable-file.ts";
-import { readLiveRuns } from "./runs.ts";
+import { livesHere, readLiveRuns, readRuns, type SeenRun } from "./runs.ts";
 import { readNames, type StateFolder } from "./state-folder.ts";
 
 export interface Unfinished {
@@ -33,6 +33,7 @@ export async function openUnfinished(
   }: { readonly scratch?: string | undefined; readonly shared?: boolean } = {},
 ): Promise<Unfinished> {
   const scratchHome = scratchBase === undefined ? null : join(resolve(scratchBase), scratchName(state));
+  await removeOldScratch(state, scratchHome);
   const homes = [state.path("partial"), ...(scratchHome === null ? [] : [scratchHome])];
   // Names before runs: whoever begins in between tells the folder of itself before it makes anything here.
   const found: string[] = [];
@@ -66,6 +67,20 @@ export async function openUnfinished(
         for (const path of [resumable, scratchHome]) await rmdir(path).catch(() => undefined);
     },
   };
+}
+
+/**
+ * What dead runs of this machine left on other scratch disks than the one in use. A record may be anybody's who can write
+ * to the folder: nothing but this folder's share of what it names is removed.
+ */
+async function removeOldScratch(state: StateFolder, scratchHome: string | null): Promise<void> {
+  const runs = (await readRuns(state)).filter(
+    ({ host, scratch }) => scratch !== undefined && host === hostname(),
+  );
+  const homeOf = ({ scratch }: SeenRun): string => join(resolve(scratch ?? ""), scratchName(state));
+  const inUse = new Set(runs.filter((each) => each.exit === null && livesHere(each) !== false).map(homeOf));
+  for (const home of new Set(runs.map(homeOf)))
+    if (home !== scratchHome && !inUse.has(home)) await rm(home, { recursive: true, force: true });
 }
 
 /** One target folder's share of a scratch folder that others use, too. */
