@@ -142,16 +142,32 @@ export class FolderAsks {
     }
   }
 
+  /** What is asked for; ends before anything is fetched where an archive says that it may not take the place of what is here. */
+  async *#checked(ask: Ask, state: StateFolder | null): AsyncGenerator<Item> {
+    const { request } = ask;
+    const source = request.kind === "paths" ? await this.#options.context.source(request.archive) : null;
+    if (!state || !source?.checkChange) {
+      yield* ask.items();
+      return;
+    }
+    for await (const { item, state: found } of joinStates(ask.items(), this.#options.states(state)())) {
+      const before = found?.current.type === "removed" ? null : (found?.current.revision ?? null);
+      if (before !== null && before !== item.revision) source.checkChange(item, before);
+      yield item;
+    }
+  }
+
   /** The items of an ask. Of a typed one `no-match` when every one of them was dropped from the folder. */
   async *items(ask: Ask, typed: boolean, state: StateFolder | null): AsyncGenerator<Item> {
     if (!typed || !state || !(await hasDrops(state))) {
-      yield* ask.items();
+      yield* this.#checked(ask, state);
       return;
     }
     const isDropped = await this.#dropJudge(state);
     let items = 0;
     let dropped = 0;
-    for await (const { item, state: found } of joinStates(ask.items(), this.#options.states(state)())) {
+    const asked = this.#checked(ask, state);
+    for await (const { item, state: found } of joinStates(asked, this.#options.states(state)())) {
       items += 1;
       if (await isDropped(item, found)) dropped += 1;
       yield item;

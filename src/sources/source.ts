@@ -441,6 +441,12 @@ export interface Source {
    */
   isCurrent?(item: Item, receipt: Pick<Receipt, "files" | "facts">, context: SourceContext): Promise<boolean>;
 
+  /**
+   * Asked of an item that is here in another revision, before anything is fetched: throws where what would come now is not to
+   * take its place, e.g. encrypted files that of decrypted ones.
+   */
+  checkChange?(item: Item, revision: string): void;
+
   /** Files that other tools left, known by their content. */
   readonly foreign?: ForeignFiles;
 

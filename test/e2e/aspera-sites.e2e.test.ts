@@ -111,6 +111,14 @@ describe("get of an ascp site", () => {
     const names = await listFiles(dir);
     expect(names.filter((name) => name.endsWith(".aspera-env"))).toEqual([]);
     expect(names).toContain("encrypted/README.txt");
+    // A rerun without it must not put encrypted files in their place.
+    const forgotten = await stage.run(["get", "-o", dir], { env: PASSWORD });
+    expect(forgotten).toMatchObject({
+      code: 4,
+      stderr: expect.stringContaining("what is here was decrypted"),
+    });
+    expect(await stage.run(["get", "-o", dir], { env: passphrase })).toMatchObject({ code: 0 });
+    expect(await listFiles(dir)).toEqual(names);
     const missing = await get(`${site}encrypted`, await freshDir(), PASSWORD, ["--decrypt"]);
     expect(missing).toMatchObject({ code: 4 });
     expect(missing.stderr).toContain("ASPERA_SCP_FILEPASS");
@@ -228,7 +236,7 @@ describe("put to an ascp site", () => {
 
   it.each([
     [["nothing-here"], PASSWORD, 2],
-    [["."], {}, 4],
+    [["."], { ASPERA_SCP_PASS: "" }, 4],
   ])("refuses %j", async (files, env, code) => {
     const base = await temporaryDir();
     await writeFile(join(base, "a"), "a");

@@ -9,6 +9,7 @@ import type { Finding } from "../../model/finding.ts";
 import type { Item, Row } from "../../model/item.ts";
 import { filterNames, type Query } from "../../model/query.ts";
 import type { Ascp } from "../../transports/ascp/ascp.ts";
+import { checkStaysClear } from "../../transports/ascp/clear-files.ts";
 import { readReceived } from "../../transports/ascp/received-files.ts";
 import { AscpRoad, digest, type Received, type Wanted } from "../../transports/ascp/road.ts";
 import type { TransferSpec } from "../../transports/ascp/transfer-spec.ts";
@@ -28,12 +29,14 @@ import type {
 } from "../source.ts";
 import { diagnoseSite } from "./diagnose.ts";
 import {
+  CLEAR_PATH,
   COLUMNS,
   entryRow,
   type FileLocator,
   fileItem,
   fileNameOf,
   fileOf,
+  isClear,
   isDecrypted,
   LAYOUTS,
   locatorOf,
@@ -179,7 +182,7 @@ class AsperaSource implements Source {
 
   #pathItem(path: readonly string[]): Item {
     // Whether what lies there has changed can't be known; clear files are other data than encrypted ones.
-    return pathItem(this.archive, path, this.#ascp.decrypts ? "decrypted" : "as-sent");
+    return pathItem(this.archive, path, this.#ascp.decrypts ? CLEAR_PATH : "as-sent");
   }
 
   /** Null: the server lists nothing. Throws what keeps from knowing: a folder is not asked for now so, now so. */
@@ -293,6 +296,10 @@ class AsperaSource implements Source {
   #endpoint(): Endpoint {
     const { user, host, port } = this.#site;
     return { remote_host: host, remote_user: user, ssh_port: port ?? ASCP_PORT, resume_policy: "attrs" };
+  }
+
+  checkChange(item: Item, revision: string): void {
+    checkStaysClear(this.#site.host, isClear(revision), isClear(item.revision));
   }
 
   upload(upload: Upload, context: SourceContext): AsyncGenerator<UploadEvent, Uploaded> {

@@ -58,7 +58,7 @@ export function fileItem({ archive, entry, selected, decrypts }: FileParts): Ite
   const decrypted = decrypts && AT_REST.test(path.at(-1) ?? "");
   return {
     id: `aspera-file:${host}/${idPath(path)}`,
-    revision: `${bytes} ${mtimeSeconds}${decrypted ? " clear" : ""}`,
+    revision: `${bytes} ${mtimeSeconds}${decrypted ? CLEAR_FILE : ""}`,
     archive,
     address: formatAddress(archive, path),
     // What comes out of an encrypted file has another size.
@@ -104,6 +104,12 @@ export function fileOf({ locator, labels }: Item): FileLocator | null {
   if (bytes === undefined || mtimeSeconds === undefined) return null;
   return { path: String(labels.Path).split("/"), bytes, mtimeSeconds, unreadable };
 }
+
+/** How revisions say that data were decrypted on their way. */
+const CLEAR_FILE = " clear";
+export const CLEAR_PATH = "decrypted";
+export const isClear = (revision: string): boolean =>
+  revision === CLEAR_PATH || revision.endsWith(CLEAR_FILE);
 
 export const isDecrypted = (item: Item): boolean => item.labels.Encryption !== undefined;
 
