@@ -15,7 +15,7 @@ export interface FilterProgram {
 type Child = ChildProcessByStdio<Writable, Readable, Readable>;
 
 /** Of what a program says on its standard error so much is kept. */
-const SAID_CHARACTERS = 500;
+export const SAID_CHARACTERS = 500;
 
 /**
  * What the program makes of `input`. Ends the program when the reader stops early. An error of the input passes
@@ -25,17 +25,20 @@ export async function* filterThrough(
   filter: FilterProgram,
   input: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
 ): AsyncGenerator<Uint8Array> {
-  const child: Child = spawn(filter.program, filter.args, { stdio: ["pipe", "pipe", "pipe"] });
+  // In a group of its own: keys that interrupt us are not for it, what is under way is finished.
+  const child: Child = spawn(filter.program, filter.args, {
+    stdio: ["pipe", "pipe", "pipe"],
+    detached: true,
+  });
   let said = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     if (said.length < SAID_CHARACTERS) said += text;
   });
   const ended = new Promise<RunError | null>((resolve) => {
-    child.on("error", (cause) => resolve(cannotStart(filter, cause)));
-    child.on("close", (code, signal) => {
-      const why = said.trim().split("\n")[0] || `it ended with ${code ?? signal}`;
-      resolve(code === 0 ? null : new RunError(filter.failure, `${filter.program}: ${why}`));
-    });
+    child.on("error", (cause) => resolve(filterFailure(filter, { cause })));
+    child.on("close", (code, signal) =>
+      resolve(code === 0 ? null : filterFailure(filter, { said, code, signal })),
+    );
   });
   const fed = feed(child, input).then(
     () => null,
@@ -79,12 +82,29 @@ async function feed(
   stdin.end();
 }
 
-function cannotStart({ program, from }: FilterProgram, cause: Error): RunError {
-  const { code } = cause as NodeJS.ErrnoException;
-  if (code !== "ENOENT")
+/** How a program ended, or why it did not begin. */
+interface FilterEnd {
+  readonly cause?: Error;
+  readonly said?: string;
+  readonly code?: number | null;
+  readonly signal?: string | null;
+}
+
+/** What a shell ends with when there is no such program (POSIX, 2.8.2). */
+const NOT_FOUND = 127;
+
+export function filterFailure(
+  { program, from, failure }: FilterProgram,
+  { cause, said = "", code, signal }: FilterEnd,
+): RunError {
+  const missing = (cause as NodeJS.ErrnoException | undefined)?.code === "ENOENT" || code === NOT_FOUND;
+  if (missing)
+    return new RunError("usage", `the program ${program} is needed and not installed`, {
+      hint: `install the package ${from} (Debian: apt install ${from}), or choose another format`,
+      cause,
+    });
+  if (cause)
     return new RunError("disk-error", `the program ${program} can't be started: ${cause.message}`, { cause });
-  return new RunError("usage", `the program ${program} is needed and not installed`, {
-    hint: `install the package ${from} (Debian: apt install ${from}), or choose another format`,
-    cause,
-  });
+  const why = said.trim().split("\n")[0] || `it ended with ${code ?? signal}`;
+  return new RunError(failure, `${program}: ${why}`);
 }

@@ -22,8 +22,8 @@ import type { Range, Shard } from "./shard.ts";
 import type { Shelf } from "./shelf.ts";
 
 const HEAD_BYTES = 64 * 1024;
-/** A piece is closed when it holds so much: what one has to unpack to read one member. */
-const PIECE_BYTES = 4 * 1024 * 1024;
+/** A piece is closed when it holds so much: what one has to unpack to read one member. Below a power of two, as memory is. */
+const PIECE_BYTES = 3 * 1024 * 1024;
 
 export class ArchiveSink implements Sink {
   readonly #shelf: Shelf;
@@ -222,7 +222,8 @@ class ArchiveWriter implements ItemWriter {
   #flush(): void {
     const arena = this.#arena;
     if (arena === null || this.#open.members.length === 0) return;
-    this.#arena = new Arena(this.#memory);
+    // What is after a piece is most often another one.
+    this.#arena = new Arena(this.#memory, arena.used);
     this.#send(arena, arena.used);
   }
 

@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import * as zlib from "node:zlib";
 import { ByteReader } from "../../lib/bytes.ts";
 import { type FilterProgram, filterThrough } from "../../lib/filter-program.ts";
+import { FilterRows } from "../../lib/filter-rows.ts";
 import { TAR_END, tarComment } from "../../lib/tar-header.ts";
 import { emptyXz, readStoredXz, storedXz } from "./xz-stream.ts";
 import { readStoredZst, storedZst } from "./zst-frame.ts";
@@ -94,8 +95,7 @@ const xz: Codec = {
     // The dictionary of the preset, but none larger than what is packed: it makes nothing smaller, and costs its memory.
     let dictionary = 64 * 1024;
     while (dictionary < bytes.length && dictionary < 8 * 1024 * 1024) dictionary *= 2;
-    const lzma2 = `--lzma2=preset=6,dict=${dictionary}`;
-    return packWith(compressor("xz", XZ, ["-q", "-c", "-T1", lzma2]), bytes);
+    return packWith("xz", XZ, ["-q", "-c", "-T1", `--lzma2=preset=6,dict=${dictionary}`], bytes);
   },
   packStream: (bytes) => filterThrough(compressor("xz", XZ, ["-q", "-6", "-c", "-T0"]), bytes),
   unpack: (pieces) => unpackWith(decompressor("xz", XZ), readStoredXz, pieces),
@@ -128,10 +128,7 @@ const zstd: Codec = {
   pack: async (bytes) => {
     if (bytes.length <= SMALL_BYTES) return [storedZst(bytes)];
     if (zstdOfNode) return [await compressors.run(() => zstdOfNode(bytes, { params: ZSTD_PARAMETERS }))];
-    return packWith(
-      compressor("zstd", "zstd", ["-q", "-3", "-c", "--single-thread", `--stream-size=${bytes.length}`]),
-      bytes,
-    );
+    return packWith("zstd", "zstd", ["-q", "-3", "-c", "--single-thread"], bytes);
   },
   packStream: (bytes) => filterThrough(compressor("zstd", "zstd", ["-q", "-3", "-c", "-T0"]), bytes),
   unpack: (pieces) => unpackWith(decompressor("zstd", "zstd"), readStoredZst, pieces),
@@ -148,12 +145,19 @@ const zstd: Codec = {
   },
 };
 
-async function packWith(filter: FilterProgram, bytes: Uint8Array): Promise<readonly Uint8Array[]> {
-  return compressors.run(async () => {
-    const parts: Uint8Array[] = [];
-    for await (const part of filterThrough(filter, [bytes])) parts.push(part);
-    return parts;
-  });
+/** By command line. */
+const rows = new Map<string, FilterRows>();
+
+function packWith(
+  program: string,
+  from: string,
+  args: readonly string[],
+  bytes: Uint8Array,
+): Promise<readonly Uint8Array[]> {
+  const command = [program, ...args].join(" ");
+  const known = rows.get(command) ?? new FilterRows(compressor(program, from, args));
+  rows.set(command, known);
+  return compressors.run(() => known.run(bytes));
 }
 
 async function* unpackWith(
