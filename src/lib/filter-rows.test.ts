@@ -52,9 +52,14 @@ describe("rows of runs", () => {
     });
   });
 
-  it.skipIf(!has("ps"))("are in a group of their own, where keys that interrupt us do not reach (needs ps)", async () => {
-    const group = rows("sh", "-c", "cat > /dev/null; ps -o pgid= -p $$");
-    const own = String(await whole(rows("sh", "-c", `ps -o pgid= -p ${process.pid}`).run(Buffer.from("x"))));
-    expect(String(await whole(group.run(Buffer.from("x")))).trim()).not.toBe(own.trim());
-  });
+  it.skipIf(!has("ps"))(
+    "are in a group of their own, where keys that interrupt us do not reach (needs ps)",
+    async () => {
+      const group = rows("sh", "-c", "cat > /dev/null; ps -o pgid= -p $$");
+      const own = String(
+        await whole(rows("sh", "-c", `ps -o pgid= -p ${process.pid}`).run(Buffer.from("x"))),
+      );
+      expect(String(await whole(group.run(Buffer.from("x")))).trim()).not.toBe(own.trim());
+    },
+  );
 });

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "vitest";
 import { buildScaleDataset } from "../../src/sandbox/data/scale.ts";
-import { freshDir, type Stage, startStage } from "../support/gantry.ts";
+import { freshDir, type Program, type ProgramResult, type Stage, startStage } from "../support/gantry.ts";
 import { readTree, type Tree } from "./tree.ts";
 
 export type Format = "tar.zst" | "tar.xz" | "tar";
@@ -31,7 +31,24 @@ export async function openPackGround(format: Format, series: number): Promise<Pa
 }
 
 const get = (stage: Stage, dir: string, format: Format) =>
-  stage.start(["get", "tcia:", "-o", dir, "--pack", format, "--progress", "none"]);
+  stage.start(["get", "tcia:", "-o", dir, "--pack", format, "--progress", "none", "--json"]);
+
+/** So long after a run has stored so many items, or has begun when that is 0: the same whatever the machine's speed. */
+export interface Moment {
+  readonly stored: number;
+  readonly thenMs: number;
+}
+
+function killAt(program: Program, { stored, thenMs }: Moment): Promise<ProgramResult> {
+  let timer: NodeJS.Timeout | undefined;
+  const look = (): void => {
+    if (timer !== undefined || program.stdout().split('"item-stored"').length - 1 < stored) return;
+    timer = setTimeout(() => program.kill("SIGKILL"), thenMs);
+  };
+  program.child.stdout?.on("data", look);
+  look();
+  return program.ended.finally(() => clearTimeout(timer));
+}
 
 function untar(dir: string, format: Format): Tree {
   const out = mkdtempSync(join(tmpdir(), "gantry-untar-"));
@@ -55,19 +72,16 @@ function members(dir: string, format: Format): string[] {
     .sort();
 }
 
-/** Kills a fresh run after each of the times, then runs to the end. Resolves to how many items a kill left stored. */
+/** Kills a run at each of the moments, then runs to the end. Resolves to how many items a kill left stored. */
 export async function killPacked(
   { stage, clean }: PackGround,
   format: Format,
-  afterMs: readonly number[],
+  moments: readonly Moment[],
 ): Promise<{ readonly stored: number; readonly finished: boolean }> {
   const dir = await freshDir("packed");
   let finished = false;
-  for (const ms of afterMs) {
-    const program = get(stage, dir, format);
-    const timer = setTimeout(() => program.kill("SIGKILL"), ms);
-    const ended = await program.ended;
-    clearTimeout(timer);
+  for (const moment of moments) {
+    const ended = await killAt(get(stage, dir, format), moment);
     finished = ended.signal === null;
     if (finished) expect(ended.code, ended.stderr).toBe(0);
   }
