@@ -14,6 +14,7 @@ import type { Source, Upload, UploadEvent, Uploaded } from "../source.ts";
 import { createFaspexSource } from "./index.ts";
 import { parseClient } from "./session.ts";
 import { PackageSums } from "./sums.ts";
+import { SumsList } from "./sums-list.ts";
 import { type PackageEntry, parseEntry, parsePackage } from "./wire.ts";
 
 let sandbox: Sandbox;
@@ -149,10 +150,17 @@ describe("wire values", () => {
 
 it("the nearest list that names a file counts, of whatever kind its checksums are", async () => {
   const texts: Record<string, string> = {
-    "all.sums": `${"a".repeat(32)}  sub/x.txt\n${"b".repeat(40)} *y.txt\nno checksum\n${"d".repeat(32)}  gone.txt\n`,
+    "all.sums": `${"a".repeat(32)}  sub/x.txt\n${"b".repeat(40)} *y.txt\nno checksum\n${"e".repeat(32)}  y.txt\n${"d".repeat(32)}  größe.txt`,
     "sub/sub.sums": `${"c".repeat(64)}  ./x.txt\n`,
   };
-  const sums = new PackageSums(async ({ path }) => Buffer.from(texts[path.join("/")] ?? ""));
+  const sums = new PackageSums(({ path }, take) =>
+    take(
+      (async function* () {
+        // In pieces that end amid lines and characters.
+        for (const byte of Buffer.from(texts[path.join("/")] ?? "")) yield Uint8Array.of(byte);
+      })(),
+    ),
+  );
   const entry = (...path: string[]): PackageEntry => ({
     path,
     type: "file",
@@ -160,12 +168,38 @@ it("the nearest list that names a file counts, of whatever kind its checksums ar
     mtime: null,
     isLink: false,
   });
+  const compared = sums.compare();
   await sums.enter([entry("all.sums"), entry("y.txt")], sourceContext());
   await sums.enter([entry("sub", "sub.sums")], sourceContext());
-  expect(await sums.digestOf(["sub", "x.txt"])).toBe(`sha256:${"c".repeat(64)}`);
-  expect(await sums.digestOf(["y.txt"])).toBe(`sha1:${"b".repeat(40)}`);
-  expect(await sums.digestOf(["z.txt"])).toBeNull();
+  expect(await compared.found(["sub", "x.txt"])).toBe(`sha256:${"c".repeat(64)}`);
+  expect(await compared.found(["y.txt"])).toBe(`sha1:${"b".repeat(40)}`);
+  expect(await compared.found(["z.txt"])).toBeNull();
   const missing: string[] = [];
-  for await (const { path } of sums.missing([], (name) => name !== "gone.txt")) missing.push(path.join("/"));
-  expect(missing).toEqual(["gone.txt"]);
+  for await (const { path } of compared.missing([])) missing.push(path.join("/"));
+  expect(missing).toEqual(["größe.txt"]);
+  const others: string[] = [];
+  for await (const { path } of sums.compare().missing(["sub"])) others.push(path.join("/"));
+  expect(others).toEqual(["sub/x.txt", "sub/x.txt"]);
+});
+
+it("a list of 50,000 files is right, however its tables had to grow", async () => {
+  const count = 50_000;
+  const nameOf = (n: number): string => `slides/${n % 500}/TCGA-${n}-01Z-00-DX1.A2B913E9-70E6-5A88-AA78.svs`;
+  const sumOf = (n: number): string => n.toString(16).padStart(32, "0");
+  async function* chunks(): AsyncGenerator<Uint8Array> {
+    for (let from = 0; from < count; from += 1000)
+      yield Buffer.from(
+        Array.from({ length: 1000 }, (_, n) => `${sumOf(from + n)}  ${nameOf(from + n)}\n`).join(""),
+      );
+  }
+  const list = await SumsList.read(chunks());
+  expect(list.lines).toBe(count);
+  for (const n of [0, 1, 4095, 4096, 23_456, count - 1]) {
+    expect(list.digestOf(nameOf(n))).toBe(`md5:${sumOf(n)}`);
+    expect(list.lineOf(nameOf(n))).toBe(n);
+  }
+  expect(list.digestOf(nameOf(count))).toBeNull();
+  let n = 0;
+  for (const [name] of list.names()) if (name !== nameOf(n++)) throw new Error(`line ${n - 1} is ${name}`);
+  expect(n).toBe(count);
 });

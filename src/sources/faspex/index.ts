@@ -40,7 +40,7 @@ import {
   SUMMARY_COLUMNS,
 } from "./map.ts";
 import { PackageOffer } from "./offer.ts";
-import { PackageSums, tooLarge } from "./sums.ts";
+import { PackageSums } from "./sums.ts";
 import { PackageTree } from "./tree.ts";
 import { uploadPackage } from "./upload.ts";
 import { WholePackage } from "./whole.ts";
@@ -92,7 +92,7 @@ class FaspexSource implements Source {
     this.#api = new FaspexApi({ http, archive, link, redactor });
     this.#whole = new WholePackage(this.#api, this.#ascp);
     this.#tree = new PackageTree(this.#api);
-    this.#sums = new PackageSums((entry, maxBytes, context) => this.#readFile(entry, maxBytes, context));
+    this.#sums = new PackageSums((entry, take, context) => this.#readFile(entry, take, context));
   }
 
   async resolve(query: Query, context: SourceContext): Promise<Query> {
@@ -147,18 +147,17 @@ class FaspexSource implements Source {
     const enter = this.#sumsReader(options, context);
     for (let depth = 0; depth < start.path.length; depth += 1)
       await enter(start.path.slice(0, depth), await this.#tree.folder(start.path.slice(0, depth), context));
-    const found = new Set<string>();
+    const sums = this.#sums.compare();
     const loop = (at: readonly string[]): void =>
       context.log(
         "warn",
         `${this.#api.subject}: ${at.join("/")} leads back to a folder it is in, and is left out`,
       );
     for await (const entry of this.#tree.files(start, { enter, loop }, context)) {
-      found.add(entry.path.join("/"));
-      const digest = await this.#sums.digestOf(entry.path);
+      const digest = await sums.found(entry.path);
       yield fileItem({ archive: this.archive, facts, entry, digest, selected, decrypted });
     }
-    for await (const { path: named, digest } of this.#sums.missing(path, (name) => found.has(name))) {
+    for await (const { path: named, digest } of sums.missing(path)) {
       const entry: PackageEntry = { path: named, type: "file", bytes: null, mtime: null, isLink: false };
       yield fileItem({ archive: this.archive, facts, entry, digest, selected, missing: true });
     }
@@ -358,20 +357,26 @@ class FaspexSource implements Source {
     yield* (await gateway.download(spec, path.at(-1) ?? "file", context)).body;
   }
 
-  /** A small file whole, by the road that there is. */
-  #readFile(entry: PackageEntry, maxBytes: number, context: SourceContext): Promise<Uint8Array> {
+  /** A file as it comes, by the road that there is; tried again from the beginning. */
+  #readFile<T>(
+    entry: PackageEntry,
+    take: (chunks: AsyncIterable<Uint8Array>) => Promise<T>,
+    context: SourceContext,
+  ): Promise<T> {
     const name = entry.path.join("/");
     return context.retry.run(`${this.#api.subject}: ${name}`, async (attempt) => {
-      const chunks: Uint8Array[] = [];
       let size = 0;
-      for await (const chunk of this.#stream(entry, attempt, context)) {
-        size += chunk.length;
-        if (size > maxBytes) throw tooLarge(entry.path);
-        chunks.push(chunk);
+      const stream = this.#stream(entry, attempt, context);
+      async function* counted(): AsyncGenerator<Uint8Array> {
+        for await (const chunk of stream) {
+          size += chunk.length;
+          yield chunk;
+        }
       }
+      const taken = await take(counted());
       if (entry.bytes !== null && entry.bytes !== size)
         throw new RunError("proof-size", `${name}: ${entry.bytes} bytes are announced, and ${size} came`);
-      return Buffer.concat(chunks);
+      return taken;
     });
   }
 

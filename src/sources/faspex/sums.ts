@@ -4,27 +4,25 @@
  */
 import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
-import { type Digest, digestOfHex } from "../../lib/digest.ts";
-import { parseSumsLine } from "../../model/sums-line.ts";
+import type { Digest } from "../../lib/digest.ts";
+import { SumsList } from "./sums-list.ts";
 import type { Folder } from "./tree.ts";
 import type { PackageEntry } from "./wire.ts";
 
-/** Fifty bytes and a path for each of some hundred thousand files. */
+/** Fifty bytes and a path for each of a million files. */
 const MAX_LIST_BYTES = 128 * 1024 * 1024;
 
-export type ReadFile<C extends Context> = (
+/** Gives the bytes of a file to `take`; again from the beginning, if need be. */
+export type ReadFile<C extends Context> = <T>(
   entry: PackageEntry,
-  maxBytes: number,
+  take: (chunks: AsyncIterable<Uint8Array>) => Promise<T>,
   context: C,
-) => Promise<Uint8Array>;
+) => Promise<T>;
 
-interface List {
+interface Placed {
   /** Of the list itself. */
   readonly folder: readonly string[];
-  /** By path below the folder, in every reading of it. */
-  readonly digests: ReadonlyMap<string, Digest>;
-  /** One for each line, the reading of md5sum first. */
-  readonly names: readonly (readonly [string, ...string[]])[];
+  readonly list: SumsList;
 }
 
 export const isSumsName = (name: string): boolean =>
@@ -32,7 +30,7 @@ export const isSumsName = (name: string): boolean =>
 
 export class PackageSums<C extends Context> {
   readonly #read: ReadFile<C>;
-  readonly #lists = new Map<string, { readonly version: string; readonly list: Promise<List | null> }>();
+  readonly #lists = new Map<string, { readonly version: string; readonly placed: Promise<Placed | null> }>();
 
   constructor(read: ReadFile<C>) {
     this.#read = read;
@@ -47,72 +45,100 @@ export class PackageSums<C extends Context> {
       const version = `${entry.bytes} ${entry.mtime}`;
       let loading = this.#lists.get(key);
       if (loading?.version !== version) {
-        loading = { version, list: this.#load(entry, context) };
+        loading = { version, placed: this.#load(entry, context) };
         this.#lists.set(key, loading);
-        loading.list.catch(() => this.#lists.delete(key));
+        loading.placed.catch(() => this.#lists.delete(key));
       }
-      await loading.list;
+      await loading.placed;
     }
   }
 
-  /** What the lists that were read vouch for a file; null when none names it. */
-  async digestOf(path: readonly string[]): Promise<Digest | null> {
+  /** A fresh comparison of the lists that were read, and are read meanwhile, with the files that there are. */
+  compare(): Comparison {
+    return new Comparison(async () => {
+      const lists = await Promise.all([...this.#lists.values()].map(({ placed }) => placed));
+      return lists.filter((placed) => placed !== null);
+    });
+  }
+
+  async #load(entry: PackageEntry, context: C): Promise<Placed | null> {
+    const list = await this.#read(entry, (chunks) => SumsList.read(bounded(entry, chunks)), context);
+    if (list.bad > 0)
+      context.log(
+        "warn",
+        `${entry.path.join("/")}: ${list.bad} lines are no checksums, and vouch for nothing`,
+      );
+    return list.lines === 0 ? null : { folder: entry.path.slice(0, -1), list };
+  }
+}
+
+export class Comparison {
+  readonly #lists: () => Promise<readonly Placed[]>;
+  /** By list: a bit for each line that names a file that was found. */
+  readonly #found = new Map<SumsList, Uint8Array>();
+
+  constructor(lists: () => Promise<readonly Placed[]>) {
+    this.#lists = lists;
+  }
+
+  /** What the lists vouch for a file that there is; null when none names it. */
+  async found(path: readonly string[]): Promise<Digest | null> {
     let best: { depth: number; digest: Digest } | null = null;
-    for (const loading of this.#lists.values()) {
-      const list = await loading.list;
-      if (!list || !isBelow(path, list.folder)) continue;
-      const digest = list.digests.get(path.slice(list.folder.length).join("/"));
-      const depth = list.folder.length;
-      if (digest !== undefined && (best === null || depth > best.depth)) best = { depth, digest };
+    for (const { folder, list } of await this.#lists()) {
+      if (!isBelow(path, folder)) continue;
+      const name = path.slice(folder.length).join("/");
+      const line = list.lineOf(name);
+      if (line === null) continue;
+      this.#mark(list, line);
+      const digest = list.digestOf(name);
+      if (digest !== null && (best === null || folder.length > best.depth))
+        best = { depth: folder.length, digest };
     }
     return best?.digest ?? null;
   }
 
-  /** All that the lists name at or below a path and `has` knows in no reading. */
+  /** All that the lists name at or below a path, and that was found in no reading. */
   async *missing(
     below: readonly string[],
-    has: (path: string) => boolean,
   ): AsyncGenerator<{ readonly path: readonly string[]; readonly digest: Digest }> {
-    for (const loading of this.#lists.values()) {
-      const list = await loading.list;
-      if (!list) continue;
-      for (const readings of list.names) {
-        if (readings.some((name) => has([...list.folder, name].join("/")))) continue;
+    for (const { folder, list } of await this.#lists()) {
+      const found = this.#found.get(list);
+      const isFound = (name: string): boolean => {
+        const line = list.lineOf(name);
+        return line !== null && (((found?.[line >> 3] ?? 0) >> (line & 7)) & 1) === 1;
+      };
+      for (const readings of list.names()) {
+        if (readings.some(isFound)) continue;
         const [name] = readings;
-        const path = [...list.folder, ...name.split("/")];
-        const digest = list.digests.get(name);
-        if (digest !== undefined && isBelow(path, below)) yield { path, digest };
+        const path = [...folder, ...name.split("/")];
+        const digest = list.digestOf(name);
+        if (digest !== null && isBelow(path, below)) yield { path, digest };
       }
     }
   }
 
-  async #load(entry: PackageEntry, context: C): Promise<List | null> {
-    const name = entry.path.join("/");
-    const text = new TextDecoder("utf-8").decode(await this.#read(entry, MAX_LIST_BYTES, context));
-    const digests = new Map<string, Digest>();
-    const names: (readonly [string, ...string[]])[] = [];
-    let bad = 0;
-    for (const line of text.split("\n")) {
-      try {
-        const parsed = parseSumsLine(line);
-        if (!parsed) continue;
-        const digest = digestOfHex(parsed.algorithm, parsed.hex);
-        names.push(parsed.names);
-        for (const reading of parsed.names) if (!digests.has(reading)) digests.set(reading, digest);
-      } catch (error) {
-        if (!(error instanceof RunError)) throw error;
-        bad += 1;
-      }
+  #mark(list: SumsList, line: number): void {
+    const bits = this.#found.get(list) ?? new Uint8Array((list.lines + 7) >> 3);
+    this.#found.set(list, bits);
+    bits[line >> 3] = (bits[line >> 3] ?? 0) | (1 << (line & 7));
+  }
+}
+
+async function* bounded(
+  { path }: PackageEntry,
+  chunks: AsyncIterable<Uint8Array>,
+): AsyncGenerator<Uint8Array> {
+  let size = 0;
+  for await (const chunk of chunks) {
+    size += chunk.length;
+    if (size > MAX_LIST_BYTES) {
+      throw new RunError("archive-reply", `${path.join("/")} is no list of checksums: it is too large`, {
+        retry: "never",
+      });
     }
-    if (bad > 0) context.log("warn", `${name}: ${bad} lines are no checksums, and vouch for nothing`);
-    return digests.size === 0 ? null : { folder: entry.path.slice(0, -1), digests, names };
+    yield chunk;
   }
 }
 
 const isBelow = (path: readonly string[], folder: readonly string[]): boolean =>
   folder.length <= path.length && folder.every((name, index) => path[index] === name);
-
-export const tooLarge = (path: readonly string[]): RunError =>
-  new RunError("archive-reply", `${path.join("/")} is no list of checksums: it is too large`, {
-    retry: "never",
-  });

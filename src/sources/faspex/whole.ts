@@ -2,7 +2,6 @@
  * A package whose files the server lists nowhere (Faspex 4): one item, which comes whole by ascp. Its own list of sums is
  * read when it is here, and vouches for the files that it names.
  */
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
@@ -17,8 +16,7 @@ import type { Delivery, Entry, FetchOptions, SourceContext, Statement } from "..
 import type { FaspexApi } from "./api.ts";
 import { wholeItem, wholeRow } from "./map.ts";
 import { wholeSpec } from "./offer.ts";
-import { PackageSums, tooLarge } from "./sums.ts";
-import type { PackageEntry } from "./wire.ts";
+import { type Comparison, PackageSums } from "./sums.ts";
 
 export class WholePackage {
   readonly #api: FaspexApi;
@@ -90,11 +88,9 @@ class Arrival {
 
   async *entries(context: Context): AsyncGenerator<Entry> {
     const sums = await this.#readSums(context);
-    const names = new Set<string>();
     for await (const { name: path, path: file } of this.#parts.transfer.received()) {
       const name = inside(path);
-      names.add(name);
-      const vouched = await sums.digestOf(name.split("/"));
+      const vouched = await sums.found(name.split("/"));
       if (vouched !== null) this.#digests.set(name, vouched);
       yield {
         name,
@@ -103,20 +99,20 @@ class Arrival {
         ...(vouched === null ? {} : { digest: digestAlgorithm(vouched) }),
       };
     }
-    for await (const { path, digest: vouched } of sums.missing([], (name) => names.has(name)))
+    for await (const { path, digest: vouched } of sums.missing([]))
       this.#digests.set(path.join("/"), vouched);
   }
 
-  async #readSums(context: Context): Promise<PackageSums<Context>> {
+  async #readSums(context: Context): Promise<Comparison> {
     let at = "";
-    const sums = new PackageSums<Context>((entry, maxBytes) => readList(at, entry, maxBytes));
+    const sums = new PackageSums<Context>((_, take) => take(readReceived(at)));
     for await (const { name, path: file, bytes } of receivedFiles(this.#parts.folder)) {
       if (name.endsWith(AT_REST)) throw this.#encrypted();
       at = file;
       const path = inside(name).split("/");
       await sums.enter([{ path, type: "file", bytes, mtime: null, isLink: false }], context);
     }
-    return sums;
+    return sums.compare();
   }
 
   #encrypted(): RunError {
@@ -141,9 +137,4 @@ class Arrival {
 function inside(path: string): string {
   const below = path.indexOf("/");
   return below < 0 ? path : path.slice(below + 1);
-}
-
-async function readList(file: string, { path, bytes }: PackageEntry, maxBytes: number): Promise<Uint8Array> {
-  if ((bytes ?? 0) > maxBytes) throw tooLarge(path);
-  return readFile(file);
 }
