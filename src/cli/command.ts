@@ -82,6 +82,9 @@ export function wholeNumber(
   };
 }
 
+/** Of `--webdataset`: names as in its documentation, `NAME-000000.tar` (https://github.com/webdataset/webdataset). */
+export const WEBDATASET_DIGITS = 6;
+
 /** Of `--shard-size`: `2GB`, `500 MB`; the unit is required. Throws `UsageError`. */
 export function parseSize(text: string): number {
   const match = /^(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B$/u.exec(text.trim());

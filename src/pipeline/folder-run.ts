@@ -168,6 +168,7 @@ export class FolderRun {
       scratch: scratch ? join(scratch, "items") : null,
       quarantine: state.path("quarantine", this.report.run),
       shardBytes: this.options.shardBytes ?? null,
+      shardDigits: this.options.shardDigits,
     });
     handle.update({ state: "transferring" });
     const { clock } = this.context;

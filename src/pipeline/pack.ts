@@ -29,10 +29,14 @@ const JOBS = 4;
 
 export interface PackOptions {
   readonly dir: string;
-  /** Form of the archive files. */
-  readonly format: string;
+  /** Form of the archive files; default that of a folder that packs. */
+  readonly format?: string;
   /** An archive file that has grown so large takes no further items. */
   readonly shardBytes?: number;
+  /** In the numbers of archive files; default 5. */
+  readonly shardDigits?: number;
+  /** What is in several archive files goes into one, too. */
+  readonly join?: boolean;
   readonly warn?: (sentence: string) => void;
 }
 
@@ -60,6 +64,12 @@ export async function pack(options: PackOptions, environment: DropEnvironment): 
     });
   }
   const { context } = environment;
+  const format = options.format ?? state.facts?.sink;
+  if (format === undefined || format === "folder") {
+    throw new RunError("usage", "there is no form to pack into", {
+      hint: "say which, for example --pack tar.zst",
+    });
+  }
   const run = newRunId(context.clock);
   const handle = await beginRun(state, {
     run,
@@ -72,11 +82,11 @@ export async function pack(options: PackOptions, environment: DropEnvironment): 
   const temporary = temporaryFolder();
   let exit = 0;
   try {
-    const folder = await changeSink(state, options.format, safeSegment(basename(dir)));
+    const folder = await changeSink(state, format, safeSegment(basename(dir)));
     const store = await environment.store(folder);
     const signal = AbortSignal.any([context.signal, handle.stopSignal]);
     const packing = new Packing(folder, store, { run, signal, temporary: temporary.folder, environment });
-    const summary = await packing.run(options.shardBytes ?? null);
+    const summary = await packing.run(options);
     exit = summary.bad.length > 0 ? 6 : 0;
     return summary;
   } catch (error) {
@@ -87,6 +97,8 @@ export async function pack(options: PackOptions, environment: DropEnvironment): 
     await handle.finish(exit);
   }
 }
+
+type Shape = Pick<PackOptions, "shardBytes" | "shardDigits" | "join">;
 
 interface Surroundings {
   readonly run: string;
@@ -111,6 +123,8 @@ class Packing {
   readonly #state: StateFolder;
   readonly #store: Store;
   readonly #around: Surroundings;
+  /** Items in other archive files than the one are packed, too. */
+  #joining = false;
 
   constructor(state: StateFolder, store: Store, around: Surroundings) {
     this.#state = state;
@@ -118,11 +132,13 @@ class Packing {
     this.#around = around;
   }
 
-  async run(shardBytes: number | null): Promise<PackSummary> {
+  async run({ shardBytes, shardDigits, join: joins = false }: Shape): Promise<PackSummary> {
     const { run, temporary, environment } = this.#around;
     const unfinished = await openUnfinished(this.#state, run);
     const receipts = new ReceiptWriter(this.#state, run);
     try {
+      this.#joining = joins && (await this.#areSeveral());
+      if (this.#joining) await this.#store.reopen(run);
       // What an earlier run left goes on under this run's name.
       if (await this.#store.isUnsettled()) await this.#settle({ publish: false });
       const sink = this.#store.sink({
@@ -130,7 +146,8 @@ class Packing {
         partial: join(unfinished.partial, "items"),
         scratch: null,
         quarantine: this.#state.path("quarantine", run),
-        shardBytes,
+        shardBytes: shardBytes ?? null,
+        shardDigits,
       });
       let summary: PackSummary;
       try {
@@ -148,6 +165,16 @@ class Packing {
       await receipts.close();
       await unfinished.remove({ whole: false });
     }
+  }
+
+  async #areSeveral(): Promise<boolean> {
+    const archives = new Set<string>();
+    for await (const { current } of readStates(this.#state, this.#around.temporary)) {
+      if (current.type === "removed") continue;
+      for (const { packed } of current.files) if (packed) archives.add(packed.archive);
+      if (archives.size > 1) return true;
+    }
+    return false;
   }
 
   async #settle({ publish }: { readonly publish: boolean }): Promise<void> {
@@ -190,7 +217,9 @@ class Packing {
     const { current, heads } = found;
     if (!isStored(found) || current.files.length === 0) return NOTHING;
     // One that was cut after its receipt: the loose files are still there.
-    if (current.files.every(({ packed }) => packed !== undefined))
+    const stays = ({ packed }: StoredFile): boolean =>
+      packed !== undefined && (!this.#joining || packed.archive === this.#store.archive);
+    if (current.files.every(stays))
       return { ...NOTHING, before: true, loose: await this.#leftovers(current.files) };
     if (current.files.some(({ path }) => shownPath(path) !== null)) return { ...NOTHING, kept: true };
     const check = await this.#store.check(current.files, false, this.#around.signal);
@@ -207,7 +236,8 @@ class Packing {
       at: environment.context.clock.now().toISOString(),
       files: written.files,
     });
-    return { ...NOTHING, packed: written.files, loose: current.files.map(({ path }) => path) };
+    const loose = current.files.filter(({ packed }) => packed === undefined);
+    return { ...NOTHING, packed: written.files, loose: loose.map(({ path }) => path) };
   }
 
   /** Puts the files of an item into an archive file under their own paths, each proved by its digest. */

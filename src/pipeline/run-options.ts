@@ -16,6 +16,8 @@ export interface GetOptions {
   readonly pack?: string;
   /** Begins another archive file when one has grown so large; absent: one takes everything. */
   readonly shardBytes?: number;
+  /** In the numbers of archive files; default 5. */
+  readonly shardDigits?: number;
   /** What archive files are called, instead of what was asked for. */
   readonly archiveName?: string;
   readonly jobs?: number;

@@ -60,6 +60,8 @@ export interface SinkOptions {
   readonly quarantine: string;
   /** An archive file that has grown so large takes no further items; null: one takes them all. */
   readonly shardBytes: number | null;
+  /** In the numbers of archive files; default 5. */
+  readonly shardDigits?: number | undefined;
 }
 
 /** What of an item's files is there. */
@@ -86,6 +88,10 @@ export interface SettleOptions {
 export interface Store {
   /** True: files lie in the folder under their own names, so that moved ones can be found, and other tools' adopted. */
   readonly loose: boolean;
+  /** What the archive file is called that is the only one; null where there are none. */
+  readonly archive: string | null;
+  /** Takes that one back among the unfinished, where it is there, so that after `settle` it can grow. Throws `disk-…`. */
+  reopen(run: string): Promise<void>;
   sink(options: SinkOptions): Sink;
   /**
    * The files of one item against what is there. Without `hash` bytes are read only where other facts do not suffice.

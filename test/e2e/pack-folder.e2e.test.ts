@@ -11,6 +11,7 @@ import {
   startStage,
   type Tree,
   temporaryDir,
+  until,
 } from "../support/gantry.ts";
 
 const isData = (path: string): boolean => path !== "metadata.csv" && !path.endsWith("/LICENSE");
@@ -128,9 +129,64 @@ describe.skipIf(!has("zstd") || !has("xz") || !has("tar"))(
       expect((await stage.run(["verify", dir])).code).toBe(0);
     });
 
+    it("joins what several archive files hold, and goes on after a kill; names are WebDataset's if asked", async () => {
+      const dir = await freshDir("lctsc");
+      const words = ["get", "tcia:", "-o", dir, "--pack", "tar.zst", "--shard-size", "400kB", "--webdataset"];
+      const got = await stage.run([...words, "--progress", "none"]);
+      expect(got.code, got.stderr).toBe(0);
+      const shards = (await readdir(dir)).filter((name) => name.endsWith(".tar.zst"));
+      expect(shards.length).toBeGreaterThan(3);
+      // As its readers expand them.
+      const last = String(shards.length - 1).padStart(6, "0");
+      const braces = spawnSync("bash", ["-c", `echo lctsc-{000000..${last}}.tar.zst`], { encoding: "utf8" });
+      expect(braces.stdout.trim().split(" ")).toEqual(shards);
+      const requests = stage.requests("getImage").length;
+      const program = stage.start(["pack", dir, "--join"]);
+      await until(
+        "the one archive file grows",
+        async () => (await readdir(join(dir, ".gantry/packing/lctsc.tar.zst")).catch(() => [])).length > 0,
+      );
+      program.kill("SIGKILL");
+      await program.ended;
+      expect((await stage.run(["verify", dir])).code).toBe(0);
+      const joined = await stage.run(["pack", dir, "--join"]);
+      expect(joined.code, joined.stderr).toBe(0);
+      await expectPacked(dir, "lctsc.tar.zst");
+      // A later get makes a further file; it is joined to the one that is there.
+      const dropped = await stage.run(["drop", dir, "tcia:Phantom-CT", "--yes"]);
+      expect(dropped.code, dropped.stderr).toBe(0);
+      const before = await readFile(join(dir, "lctsc.tar.zst"));
+      const nothing = await stage.run(["pack", dir, "--join"]);
+      expect([nothing.code, nothing.stderr]).toEqual([
+        0,
+        expect.stringContaining("Nothing was left to pack"),
+      ]);
+      expect((await readFile(join(dir, "lctsc.tar.zst"))).equals(before)).toBe(true);
+      expect(stage.requests("getImage").length).toBe(requests);
+    });
+
+    it("joins a later get's file to the first one, of which nothing is read or written twice", async () => {
+      const dir = await freshDir("lctsc");
+      for (const limit of ["10", "20", "40"]) {
+        const words = ["get", "tcia:", "-o", dir, "--limit", limit, "--pack", "tar"];
+        expect((await stage.run([...words, "--progress", "none"])).code).toBe(0);
+      }
+      const first = await readFile(join(dir, "lctsc.tar"));
+      expect((await readdir(dir)).filter((name) => name.endsWith(".tar"))).toHaveLength(3);
+      const joined = await stage.run(["pack", dir, "--join"]);
+      expect([joined.code, joined.stderr]).toEqual([0, expect.stringContaining("10 items packed before")]);
+      await expectPacked(dir, "lctsc.tar");
+      // But for the blocks that end an archive.
+      const now = await readFile(join(dir, "lctsc.tar"));
+      expect(now.subarray(0, first.length - 1024).equals(first.subarray(0, first.length - 1024))).toBe(true);
+    });
+
     it("refuses what it can't pack", async () => {
       const dir = await copy();
       expect((await stage.run(["pack", dir])).code).toBe(2);
+      expect((await stage.run(["pack", dir, "--join"])).code).toBe(2);
+      expect((await stage.run(["pack", dir, "--pack", "tar", "--webdataset"])).code).toBe(2);
+      expect((await stage.run(["pack", dir, "--pack", "tar", "--join", "--shard-size", "1MB"])).code).toBe(2);
       const nothing = await stage.run(["pack", await temporaryDir(), "--pack", "tar"]);
       expect(nothing.code).toBe(2);
       expect(nothing.stderr).toContain("holds no receipts");

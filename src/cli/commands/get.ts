@@ -9,6 +9,7 @@ import {
   type Running,
   shellWord,
   UsageError,
+  WEBDATASET_DIGITS,
   wholeNumber,
 } from "../command.ts";
 import { FILTER_FLAGS, readFilters } from "../filters.ts";
@@ -26,6 +27,7 @@ export interface GetFlags extends TableFlags, CacheFlags, AscpFlags {
   readonly layout?: string;
   readonly pack?: string;
   readonly shardSize?: number;
+  readonly webdataset?: boolean;
   readonly jobs?: number;
   readonly bandwidth?: string;
   readonly retries?: number;
@@ -69,6 +71,11 @@ export const GET_FLAGS: readonly Flag[] = [
     flags: "--shard-size <size>",
     help: "with --pack: begin another archive file when one has grown so large, e.g. 2GB",
     parse: parseSize,
+    group: WHAT,
+  },
+  {
+    flags: "--webdataset",
+    help: "with --shard-size: number the archive files as WebDataset does, NAME-000000.tar",
     group: WHAT,
   },
   {
@@ -215,6 +222,7 @@ export async function runGet(
           ...(scratch === undefined ? {} : { scratch }),
           ...(pack === undefined ? {} : { pack }),
           ...(shardSize === undefined ? {} : { shardBytes: shardSize }),
+          ...(flags.webdataset ? { shardDigits: WEBDATASET_DIGITS } : {}),
           dryRun: flags.dryRun === true,
           recheck: flags.recheck === true,
           replace: flags.replace === true,
@@ -298,6 +306,8 @@ function readSettings(flags: GetFlags, library: Library) {
     throw new UsageError("--dry-run has nothing to do in the background", "leave out --detach");
   if (flags.shardSize !== undefined && flags.pack === undefined)
     throw new UsageError("--shard-size is of archive files", "say which with --pack tar.zst");
+  if (flags.webdataset && flags.shardSize === undefined)
+    throw new UsageError("--webdataset numbers several archive files", "say how large with --shard-size 2GB");
   if (flags.json && flags.format !== undefined) {
     throw new UsageError("--json prints events, and --format a table", "use one of them");
   }

@@ -1,4 +1,4 @@
-import { defineCommand, parseSize, shellWord, UsageError } from "../command.ts";
+import { defineCommand, parseSize, shellWord, UsageError, WEBDATASET_DIGITS } from "../command.ts";
 import { withGantry } from "../open-library.ts";
 import { counted, shown, sized } from "../render/wording.ts";
 import { say } from "../render/writer.ts";
@@ -6,6 +6,8 @@ import { say } from "../render/writer.ts";
 interface Flags {
   readonly pack?: string;
   readonly shardSize?: number;
+  readonly webdataset?: boolean;
+  readonly join?: boolean;
 }
 
 export const command = defineCommand<Flags>({
@@ -23,19 +25,34 @@ export const command = defineCommand<Flags>({
       help: "begin another archive file when one has grown so large, e.g. 2GB",
       parse: parseSize,
     },
+    {
+      flags: "--webdataset",
+      help: "with --shard-size: number the archive files as WebDataset does, NAME-000000.tar",
+    },
+    { flags: "--join", help: "put what is in several archive files of the folder into one, too" },
   ],
-  examples: [["gantry pack lctsc --pack tar.zst", "lctsc/lctsc.tar.zst in the place of all images"]],
+  examples: [
+    ["gantry pack lctsc --pack tar.zst", "lctsc/lctsc.tar.zst in the place of all images"],
+    ["gantry pack lctsc --join", "one archive file again, after later gets made further ones"],
+  ],
   async run({ words: [dir = ""], flags }, running) {
     const { io } = running;
-    const { pack: format, shardSize } = flags;
-    if (format === undefined)
-      throw new UsageError("there is no form to pack into", "say which, for example --pack tar.zst");
+    const { pack: format, shardSize, webdataset, join } = flags;
+    if (join && shardSize !== undefined)
+      throw new UsageError("--join makes one archive file, and --shard-size several", "use one of them");
+    if (webdataset && shardSize === undefined)
+      throw new UsageError(
+        "--webdataset numbers several archive files",
+        "say how large with --shard-size 2GB",
+      );
     return withGantry(running, async (gantry) => {
       const { packed, before, deletedFiles, kept, bad } = await gantry.pack({
         dir,
-        format,
+        join: join === true,
+        ...(format === undefined ? {} : { format }),
         warn: (sentence) => say(io, `warning: ${shown(sentence)}`),
         ...(shardSize === undefined ? {} : { shardBytes: shardSize }),
+        ...(webdataset ? { shardDigits: WEBDATASET_DIGITS } : {}),
       });
       const parts = [
         packed.items === 0

@@ -195,7 +195,7 @@ interface Job {
 }
 
 function furtherOf(flags: Flags): string[] {
-  const { retries, stallTimeout, scratch, logDir, pack, shardSize, checksums } = flags;
+  const { retries, stallTimeout, scratch, logDir, pack, shardSize, webdataset, checksums } = flags;
   const { ascp, key, resumeLevel, policy, decrypt, ascpOpt } = flags;
   const words: string[] = [];
   if (ascp !== undefined) words.push("--ascp", ascp);
@@ -206,6 +206,7 @@ function furtherOf(flags: Flags): string[] {
   for (const option of ascpOpt ?? []) words.push(`--ascp-opt=${option}`);
   if (pack !== undefined) words.push("--pack", pack);
   if (shardSize !== undefined) words.push("--shard-size", `${shardSize}B`);
+  if (webdataset) words.push("--webdataset");
   if (checksums !== undefined) words.push("--checksums", checksums);
   if (retries !== undefined) words.push("--retries", String(retries));
   if (stallTimeout !== undefined) words.push("--stall-timeout", stallTimeout);

@@ -54,7 +54,7 @@ export class ArchiveSink implements Sink {
 
   /** The archive file that takes the next item. */
   async #shard(): Promise<Shard> {
-    const { shardBytes, run } = this.#options;
+    const { shardBytes, shardDigits, run } = this.#options;
     const open = this.#shards.find((shard) => shardBytes === null || shard.bytes < shardBytes);
     if (open) return open;
     this.#opening ??= (async () => {
@@ -66,7 +66,7 @@ export class ArchiveSink implements Sink {
           this.#shards.push(shard);
           if (shardBytes === null || shard.bytes < shardBytes) return shard;
         }
-        const shard = await this.#shelf.create(run, { numbered: shardBytes !== null });
+        const shard = await this.#shelf.create(run, { numbered: shardBytes !== null, digits: shardDigits });
         this.#shards.push(shard);
         return shard;
       } finally {

@@ -17,12 +17,18 @@ type PackedFile = StoredFile & { readonly packed: Packed };
 
 export class ArchiveStore implements Store {
   readonly loose = false;
+  readonly archive: string;
   readonly #shelf: Shelf;
   readonly #state: StateFolder;
 
   constructor(state: StateFolder, format: PackFormat, base: string) {
     this.#state = state;
     this.#shelf = new Shelf(state, format, base);
+    this.archive = this.#shelf.whole;
+  }
+
+  reopen(run: string): Promise<void> {
+    return this.#shelf.reopen(run);
   }
 
   sink(options: SinkOptions): Sink {

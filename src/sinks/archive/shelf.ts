@@ -37,6 +37,24 @@ export class Shelf {
     this.#base = base;
   }
 
+  /** What the archive file is called that is the only one. */
+  get whole(): string {
+    return `${this.#base}.${this.codec.format}`;
+  }
+
+  /** Makes that one an unfinished archive of a run again, where it is there. Throws `disk-…`. */
+  async reopen(run: string): Promise<void> {
+    if (!(await this.published()).includes(this.whole)) return;
+    const path = join(this.dir, this.whole);
+    const folder = join(this.#packing, this.whole);
+    await ensureFolder(folder);
+    await onDisk({ operation: "rename", path }, () => rename(path, join(folder, run)));
+    for (const each of [folder, this.dir]) await syncFolder(each);
+    await onDisk({ operation: "delete", path }, () =>
+      rm(join(this.dir, indexPath(this.whole)), { force: true }),
+    );
+  }
+
   /** The file of an archive, finished or not; null when there is none. */
   async locate(archive: string): Promise<string | null> {
     const finished = join(this.dir, archive);
@@ -90,11 +108,14 @@ export class Shelf {
   }
 
   /** A new archive file under a name that no other has; `numbered`: one of many. Throws `disk-…`. */
-  async create(run: string, { numbered }: { readonly numbered: boolean }): Promise<Shard> {
+  async create(
+    run: string,
+    { numbered, digits = 5 }: { readonly numbered: boolean; readonly digits?: number | undefined },
+  ): Promise<Shard> {
     await ensureFolder(this.#packing);
     for (let number = numbered ? 0 : -1; number < MOST_SHARDS; number += 1) {
-      const mark = number < 0 ? "" : `-${String(number).padStart(5, "0")}`;
-      const archive = `${this.#base}${mark}.${this.codec.format}`;
+      const mark = `-${String(number).padStart(digits, "0")}`;
+      const archive = number < 0 ? this.whole : `${this.#base}${mark}.${this.codec.format}`;
       if (await stat(join(this.dir, archive)).catch(() => null)) continue;
       const folder = join(this.#packing, archive);
       const made = await onDisk({ operation: "make folder", path: folder }, () =>
@@ -132,7 +153,7 @@ export class Shelf {
     return names.filter((name) => {
       if (!names.includes(indexPath(name)) || !name.startsWith(this.#base) || !name.endsWith(ending))
         return false;
-      return /^(-\d{5})?$/u.test(name.slice(this.#base.length, -ending.length));
+      return /^(-\d{5,6})?$/u.test(name.slice(this.#base.length, -ending.length));
     });
   }
 
