@@ -7,6 +7,7 @@
  */
 import type { Gantry } from "./gantry.ts";
 import { type Context, type Log, systemClock } from "./lib/context.ts";
+import { writeFolderSums as writeSumsOf } from "./pipeline/folder-sums.ts";
 import type { Run } from "./pipeline/get.ts";
 import type { GetOptions } from "./pipeline/run-options.ts";
 import { type VerifyRun, verify as verifyFolder } from "./pipeline/verify.ts";
@@ -61,7 +62,6 @@ export {
   type Tally,
   type VerifySummary,
 } from "./pipeline/events.ts";
-export { writeFolderSums } from "./pipeline/folder-sums.ts";
 export type { Run } from "./pipeline/get.ts";
 export { type Logbook, openLogbook } from "./pipeline/logbook.ts";
 export { createNotifier } from "./pipeline/notify.ts";
@@ -105,6 +105,14 @@ export function verify(
     ...(options.strict === undefined ? {} : { strict: options.strict }),
     ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
   });
+}
+
+/** An md5 list of what a folder holds, members of archive files too, for other people's programs. */
+export function writeFolderSums(
+  dir: string,
+  options: { to: string; signal?: AbortSignal },
+): ReturnType<typeof writeSumsOf> {
+  return writeSumsOf(dir, { ...options, store: openStore });
 }
 
 /** What a transfer would do, told by its `planned` event and its summary. Nothing is written in the folder. */

@@ -42,7 +42,7 @@ async function verify(
     },
     writeFolderSums: async (...args: unknown[]) => {
       calls.push(args);
-      return { files: 7, standsAlone: !JSON.stringify(args).includes("elsewhere") };
+      return { files: 7, standsAlone: !JSON.stringify(args).includes("elsewhere"), packed: false };
     },
   } as unknown as Partial<Library>;
   const io = fakeIo({ library });

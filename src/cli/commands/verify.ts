@@ -61,9 +61,17 @@ export const command = defineCommand<Flags>({
 async function writeSums(dir: string, to: string | true, { io, signal }: Running): Promise<number> {
   const { writeFolderSums } = await io.library();
   const file = to === true ? `${dir}/MD5SUMS` : to;
-  const { files, standsAlone } = await writeFolderSums(dir, { to: file, signal });
+  const { files, standsAlone, packed } = await writeFolderSums(dir, { to: file, signal });
+  const listed = `${counted(files, "file")} listed in ${shown(file)}.`;
+  if (packed) {
+    say(
+      io,
+      `${listed} To check it, in a folder where the archive files are unpacked: md5sum -c ${shellWord(file)}`,
+    );
+    return 0;
+  }
   const check = ["gantry verify --sums", shellWord(file), ...(standsAlone ? [] : [shellWord(dir)])].join(" ");
-  say(io, `${counted(files, "file")} listed in ${shown(file)}. To check it: ${check}`);
+  say(io, `${listed} To check it: ${check}`);
   return 0;
 }
 
