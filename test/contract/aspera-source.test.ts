@@ -1,4 +1,4 @@
-/** A site whose server speaks SFTP, and whose files come by it; by ascp its lies are told in test/e2e and src/transports/ascp. */
+/** Sites: one whose server speaks SFTP, and whose files come by it; and one that lists nothing, whose paths come by ascp. */
 import { createHash } from "node:crypto";
 import { mkdir, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -46,32 +46,41 @@ for (const [name, text] of Object.entries(FILES)) {
 }
 const sandbox = await startSandbox({ dataDir });
 atEnd(() => sandbox.close());
-const archive = ((await sandbox.links())["sftp-site"] ?? "").replace(/\/$/u, "");
+const links = await sandbox.links();
+const archiveOf = (name: string): string => (links[name] ?? "").replace(/\/$/u, "");
 const id = (name: string): string =>
   `aspera-file:127.0.0.1/Contract/${name.replace("\n", encodeURIComponent("\n"))}`;
-const isData = (path: string): boolean =>
-  Object.keys(FILES).some((name) => path === `/sftp/Contract/${name}`);
 
-async function stand(): Promise<SourceStand> {
+/** How a stand is served: whose account, the faults of its road, and which requests are for bytes. */
+interface Ground {
+  readonly archive: string;
+  readonly faults: typeof FAULTS;
+  readonly isData: (request: { readonly method: string; readonly path: string }) => boolean;
+  readonly transport: "ascp" | "sftp";
+  readonly stallTimeoutMs: number;
+}
+
+async function stand(ground: Ground): Promise<SourceStand> {
+  const { archive, transport, stallTimeoutMs } = ground;
   sandbox.control.reset();
-  const environment = { ASPERA_SCP_PASS: "demo", HOME: await temporaryDir() };
-  const http = createHttp({ userAgent: "test", connections: 8, stallTimeoutMs: 500, environment });
+  const home = await temporaryDir();
+  const environment = { ...process.env, ...sandbox.environment, ASPERA_SCP_PASS: "demo", HOME: home };
+  const http = createHttp({ userAgent: "test", connections: 8, stallTimeoutMs, environment });
   const redactor = createRedactor();
-  const common = { environment, redactor, stallTimeoutMs: 1500 };
+  const common = { environment, redactor, stallTimeoutMs };
   const secrets = new SiteSecrets(common);
-  const knownHosts = join(environment.HOME, "known_hosts");
+  const knownHosts = join(home, "known_hosts");
   const source = createAsperaSource({
     ...{ archive, url: "https://", http, redactor, secrets: {}, settings: {} },
     ascp: createAscp(common),
     sftp: (site) => createSftp(site, { ...common, secrets, knownHosts }),
-    transport: "sftp",
+    transport,
   });
-  const seen = () =>
-    sandbox.control.requests().filter(({ method, path }) => method === "SFTP" && isData(path));
+  const seen = () => sandbox.control.requests().filter(ground.isData);
   return {
     source,
     lie: (lie, count) => {
-      const fault = FAULTS[lie];
+      const fault = ground.faults[lie];
       if (!fault) throw new Error(`no fault stands for ${lie}`);
       sandbox.control.setFaults([{ ...fault, ...(count === undefined ? {} : { count }) }]);
     },
@@ -86,7 +95,16 @@ async function stand(): Promise<SourceStand> {
   };
 }
 
-sourceContract("aspera", stand, {
+const overSftp: Ground = {
+  archive: archiveOf("sftp-site"),
+  faults: FAULTS,
+  isData: ({ method, path }) =>
+    method === "SFTP" && Object.keys(FILES).some((name) => path === `/sftp/Contract/${name}`),
+  transport: "sftp",
+  stallTimeoutMs: 1500,
+};
+
+sourceContract("aspera over SFTP", () => stand(overSftp), {
   root: ["Contract"],
   items: Object.keys(FILES).map(id),
   digests: async (item) =>
@@ -120,4 +138,32 @@ sourceContract("aspera", stand, {
     cut: "archive-cut",
     reset: "archive-cut",
   },
+});
+
+/** The other ways in which a session can end wrong are in test/e2e/aspera-sites: each try is a program that starts. */
+const byAscp: Ground = {
+  archive: archiveOf("site"),
+  faults: {
+    "missing-file": { kind: "ascp-short" },
+    cut: { kind: "ascp-error", code: 16, afterBytes: 100_000 },
+    "question-asked": { kind: "ascp-prompt" },
+  },
+  isData: ({ method }) => method === "ASCP",
+  transport: "ascp",
+  stallTimeoutMs: 2500,
+};
+
+sourceContract("aspera by ascp", () => stand(byAscp), {
+  opaque: true,
+  root: ["Contract"],
+  items: ["aspera-path:127.0.0.1/Contract"],
+  digests: async () => Object.values(FILES).map(sha256),
+  proof: ["count", "size"],
+  victim: "aspera-path:127.0.0.1/Contract",
+  unknown: [],
+  recased: [],
+  misspelt: [],
+  filtered: [],
+  listLies: {},
+  lies: { "missing-file": "proof-count", cut: "archive-cut", "question-asked": "access-login" },
 });
