@@ -110,6 +110,7 @@ if [ "\${1:-submit}" = submit ] && command -v sbatch >/dev/null 2>&1; then
   exit
 fi
 
+[ "\${1:-submit}" = here ] || echo "There is no sbatch here: the tasks run on this machine, and tell what they do in $dir/.gantry/logs." >&2
 running=()
 for ((number = 0; number < tasks && number < ${facts.atOnce}; number++)); do
   task "$array" "$number" >>"$dir/.gantry/logs/$array-$number.log" 2>&1 &

@@ -1,6 +1,6 @@
 /** A job array without Slurm: the script alone, tasks as processes that share a folder, and what they do when some die. */
 import { spawn } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import {
@@ -71,9 +71,20 @@ describe("a job array without Slurm", { timeout: 90_000 }, () => {
     expect(await hashTree(dir)).toEqual(await hashTree(clean));
     const items = 37;
     expect(images()).toBe(items);
-    const again = await bash(["x.sh", "here"], home);
+    // As on a machine without Slurm.
+    const bin = await temporaryDir();
+    for (const program of ["bash", "dirname"]) symlinkSync(`/usr/bin/${program}`, join(bin, program));
+    const again = await bash(["x.sh"], home, { PATH: bin });
     expect(again.code, again.stderr).toBe(0);
+    expect(again.stderr).toContain("Everything was here");
     expect(images()).toBe(items);
+    const submitted = await stage.run(["slurm", "submit", "tcia:Phantom-CT", "-o", "one", "--tasks", "2"], {
+      ...{ cwd: home, env: { PATH: bin } },
+    });
+    expect([submitted.code, submitted.stderr]).toEqual([
+      0,
+      expect.stringContaining("There is no sbatch here"),
+    ]);
   });
 
   it("packs, and brings an account to its tasks in no script, log or record", async () => {
