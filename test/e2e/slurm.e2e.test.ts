@@ -137,7 +137,7 @@ describe.skipIf(why !== null)(
           `--chdir=${home}`,
           script,
         );
-        await cluster.drained(60_000);
+        await cluster.drained(120_000);
         const told = readFileSync(join(home, `${name}.out`), "utf8");
         expect(told).toMatch(/array \S+: 2 tasks in job \d+, its end in job \d+/u);
         const dir = join(home, name);
@@ -176,7 +176,7 @@ describe.skipIf(why !== null)(
       ]);
 
       await cluster.ask("scancel", job, end);
-      await cluster.drained(60_000);
+      await cluster.drained(120_000);
       await until("its tasks have ended", async () => (await status()).state === "waiting");
       const before = Number((await status()).doneItems);
       expect(before).toBeLessThan(ITEMS);
@@ -195,7 +195,7 @@ describe.skipIf(why !== null)(
       stage.control.setFaults([]);
       const resumed = await stage.run(["slurm", "resume", dir], { env });
       expect([resumed.code, resumed.stderr]).toEqual([0, expect.stringContaining(`${ITEMS - before} items`)]);
-      await cluster.drained(60_000);
+      await cluster.drained(120_000);
       expect((await stage.run(["status", dir, "--check"])).code, logsOf(dir)).toBe(0);
       expect(whole() - fetched).toBe(ITEMS - before);
       expect(await hashTree(dir)).toEqual(await hashTree(clean));
@@ -238,7 +238,7 @@ describe.skipIf(why !== null)(
             !left.some((line) => line.startsWith(jobs)) && left.some((line) => line.includes("JobHeldUser"))
           );
         },
-        60_000,
+        120_000,
       );
       expect((await stage.run(["status", dir, "--check"])).code, logsOf(dir)).toBe(0);
       await cluster.ask(
@@ -246,7 +246,7 @@ describe.skipIf(why !== null)(
         "release",
         ...(await cluster.ask("squeue", "-h", "-o", "%A")).trim().split(/\s+/u),
       );
-      await cluster.drained(60_000);
+      await cluster.drained(120_000);
       expect(logsOf(dir)).toContain("--scratch names $NODE_DISK, which is not set here");
       expect(await listAll(disk)).toEqual([]);
     });
