@@ -40,6 +40,8 @@ export interface Ask {
   readonly request: Request;
   /** Sorted by id, each item once. */
   items(): AsyncIterable<Item>;
+  /** The links that open archives which it names, by archive: to be kept with it. */
+  readonly links?: ReadonlyMap<string, string>;
   /** Of a list: the addresses that it names, in its order. Null: the request says it all. */
   addresses: (() => AsyncIterable<string>) | null;
 }
@@ -86,20 +88,21 @@ export async function openWords(words: readonly string[], ask: AskContext): Prom
   return openFile(place, more, ask);
 }
 
-/** A selection, or a file whose first line is the link of a package or a site. */
+/** A selection, or a file whose only line is the link of a package or a site. */
 async function openFile(place: SelectionPlace, more: readonly string[], ask: AskContext): Promise<Opened> {
-  const first = await firstLine(place.path);
-  const site = first.includes("://") ? readSite(first) : null;
+  const only = await onlyLine(place.path);
+  const site = only?.includes("://") ? readSite(only) : null;
   if (site) return openSite(site, more, ask);
   if (more.length > 0) throw noPaths(more[0] as string);
   return { kind: "list", place, name: place.name };
 }
 
-/** The beginning of the first line that is not blank. */
-async function firstLine(path: string): Promise<string> {
+/** The line of a file that has one, blank ones aside; else null. */
+async function onlyLine(path: string): Promise<string | null> {
   let text = "";
   for await (const chunk of createReadStream(path, { encoding: "utf8", end: 64 * 1024 })) text += chunk;
-  return (/\S[^\r\n]*/u.exec(text.replace(/^\uFEFF/u, ""))?.[0] ?? "").trim();
+  const [line = null, ...more] = text.replace(/^\uFEFF/u, "").match(/[^\r\n]*\S[^\r\n]*/gu) ?? [];
+  return more.length > 0 ? null : (line?.trim() ?? null);
 }
 
 function openSite({ archive, path, bearer }: Site, more: readonly string[], ask: AskContext): Opened {
@@ -153,8 +156,10 @@ async function readPathsAsk(
   const paths = [...new Map(queries.map((query) => [query.path.join("\u0000"), query.path])).entries()]
     .sort(([a], [b]) => compareKeys(a, b))
     .map(([, path]) => path);
+  const link = ask.links.get(archive);
   return {
     request: { kind: "paths", archive, paths, filters: resolved },
+    ...(link === undefined ? {} : { links: new Map([[archive, link]]) }),
     addresses: null,
     items: () =>
       selectItems(
@@ -248,8 +253,13 @@ async function readListAsk(
   ask: AskContext,
 ): Promise<Ask> {
   const { archives, context, select } = ask;
+  const links = new Map<string, string>();
+  const opens = (archive: string, link: string): void => {
+    links.set(archive, link);
+    ask.links.set(archive, link);
+  };
   const read = await readSelection(place, {
-    archives,
+    archives: { ...archives, opens },
     temporary: select.folder,
     fetch: (url, path) => ask.fetchSelection(url, path, context),
     signal: context.signal,
@@ -276,6 +286,7 @@ async function readListAsk(
   }
   return {
     request: { kind: "list", name, digest: read.digest, filters },
+    links,
     addresses,
     items: () => lookUp(read.refs, filters, ask),
   };

@@ -111,10 +111,9 @@ export class FolderAsks {
   }
 
   /** Kept until the selection is there, so that a run that ends while it lists is not forgotten. */
-  async remember(state: StateFolder, { request, addresses }: Ask): Promise<void> {
-    const { run, replace, context } = this.#options;
-    const link = request.kind === "paths" ? context.links.get(request.archive) : undefined;
-    if (link !== undefined && request.kind === "paths") await keepLink(state, request.archive, link);
+  async remember(state: StateFolder, { request, links, addresses }: Ask): Promise<void> {
+    const { run, replace } = this.#options;
+    for (const [archive, link] of links ?? []) await keepLink(state, archive, link);
     await writeAsking(state, run, { request, replaceAll: replace, addresses: addresses?.() ?? null });
   }
 

@@ -21,6 +21,8 @@ export type FoundBatches = AsyncGenerator<readonly Found[]>;
 /** What a reader has to know of the configured archives. */
 export interface Archives {
   knows(name: string): boolean;
+  /** Told of the link that opens an archive that a file names; it is a secret. */
+  opens?(name: string, link: string): void;
   /** The archive of a `downloadServerUrl`; null when none is there. */
   ofServer(url: URL): string | null;
   /** For UIDs that name no archive. */

@@ -2,11 +2,18 @@
 import { RunError } from "../errors.ts";
 import { isUid, parseTarget } from "../model/address.ts";
 import { isManifestLink, LINK_ARCHIVE, packageKindOf, parseFileLink } from "../model/link.ts";
+import { readSite } from "../model/site.ts";
 import { foreignNoun } from "./foreign.ts";
 
 /** What a value names. `archive` is null where the file's header or the user's default decides. */
 export type SelectionValue =
-  | { readonly kind: "ref"; readonly archive: string | null; readonly path: readonly string[] }
+  | {
+      readonly kind: "ref";
+      readonly archive: string | null;
+      readonly path: readonly string[];
+      /** The link that opens the archive, a secret; absent where none is needed. */
+      readonly bearer?: string;
+    }
   /** A link to a manifest, which names series itself. */
   | { readonly kind: "manifest"; readonly link: string }
   | { readonly kind: "bad"; readonly reason: string };
@@ -74,6 +81,11 @@ export function parseSelectionValue(value: string): SelectionValue {
   if (isAddress(text)) {
     try {
       if (isFileLink(text)) return { kind: "ref", archive: LINK_ARCHIVE, path: [parseFileLink(text)] };
+      const site = readSite(text);
+      if (site) {
+        const { archive, path, bearer } = site;
+        return { kind: "ref", archive, path, ...(bearer === null ? {} : { bearer }) };
+      }
       const target = parseTarget([text]);
       if (target.kind === "archive")
         return { kind: "ref", archive: target.archive, path: target.paths[0] ?? [] };
@@ -96,7 +108,10 @@ export function trimValue(value: string): string {
 
 /** Whether a value begins as the address of an archive, or as a link that is one. */
 export function isAddress(text: string): boolean {
-  return isFileLink(text) || (/^[a-z][a-z0-9-]+:(?!\/\/)/u.test(text) && !/^drs:/u.test(text));
+  return isLink(text) || (/^[a-z][a-z0-9-]+:(?!\/\/)/u.test(text) && !/^drs:/u.test(text));
 }
+
+/** Of a plain file, a package or an ascp site. */
+const isLink = (text: string): boolean => /^(?:https?|aspera):\/\//iu.test(text);
 
 const isFileLink = (text: string): boolean => /^https?:\/\//iu.test(text) && packageKindOf(text) === null;

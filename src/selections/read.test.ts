@@ -31,7 +31,10 @@ describe("a text selection", () => {
     ["gs://public-datasets-idc/0a1b", "an object of the Imaging Data Commons"],
     ["s3://somebody/else", "an object of an S3 store"],
     ["drs://nci-crdc.datacommons.io/dg.4DFC/0ca9", "a file of a Gen3 data commons (DRS)"],
-    ["https://faspex.cancerimagingarchive.net/aspera/faspex/public/package?context=x", "an Aspera package"],
+    [
+      "https://faspex.cancerimagingarchive.net/aspera/faspex/public/package?context=x",
+      "its context is cut or damaged",
+    ],
     ["https://x:y@example.org/a", "holds a login"],
     ["https://example.org/a?token=abc", "holds a signature or token"],
     [

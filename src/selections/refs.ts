@@ -20,5 +20,6 @@ export function foundFrom(
       at: at(),
       reason: `there is no archive named ${quoted(archive)} (${quoted(shown)})`,
     };
+  if (value.bearer !== undefined) archives.opens?.(archive, value.bearer);
   return { kind: "ref", ref: { archive, path: value.path } };
 }

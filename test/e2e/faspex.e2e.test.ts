@@ -14,6 +14,7 @@ import {
   runVerify,
   type Stage,
   startStage,
+  temporaryDir,
 } from "../support/gantry.ts";
 
 let stage: Stage;
@@ -265,6 +266,30 @@ describe("links that open nothing", () => {
     expect(stderr).toContain("still being uploaded");
     expect(code).toBe(5);
   });
+});
+
+it("links stand in a list beside UIDs, and the folder goes on without the list", async () => {
+  const list = join(await temporaryDir(), "wanted.txt");
+  const [uid] = [...tinyDataset().series()].map((series) => series.seriesInstanceUid);
+  await writeFile(list, `# slides and images\n${link("four")}\n\n${uid}\n${link("odd")}\n`);
+  const { code, said } = await run("get", list, "-o", dir);
+  expect(code, said).toBe(0);
+  const tops = new Set((await listFiles(dir)).map((path) => path.split("/")[0]));
+  expect(tops).toContain("PKG - Phantom_tumor_ROIs_v1");
+  expect(tops).toContain("PKG - Phantom oddities");
+  expect((await listFiles(dir)).some((path) => path.endsWith(".dcm"))).toBe(true);
+  const passcode = new URL(link("four")).searchParams.get("passcode") ?? "";
+  const holders: string[] = [];
+  for (const path of await listFiles(join(dir, ".gantry"))) {
+    const text = await readFile(join(dir, ".gantry", path), "utf8");
+    if (text.includes(passcode) || text.includes(secretOf("odd"))) holders.push(path.split("/")[0] ?? "");
+  }
+  expect(holders).toEqual(["private", "private"]);
+  const again = await run("get", "-o", dir);
+  expect(again).toMatchObject({ code: 0, said: expect.stringContaining("Nothing to fetch") });
+  await writeFile(list, `${uid}\n${link("odd").slice(0, -9)}\n`);
+  const cut = await run("get", list, "-o", dir);
+  expect(cut).toMatchObject({ code: 2, said: expect.stringMatching(/wanted\.txt:2: .*cut or damaged/u) });
 });
 
 describe("the link is a secret", () => {
