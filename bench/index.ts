@@ -30,13 +30,14 @@ const benches: Readonly<Record<string, Bench>> = {
   "read-one": benchReadOne,
 };
 
-const needed = ["bash", "curl", "aria2c", "unzip", "md5sum", "xargs", "awk", "sync", "tar", "zstd", "xz"];
 const folders = (process.env.PATH ?? "").split(delimiter);
-const missing = needed.filter((program) => !folders.some((folder) => existsSync(join(folder, program))));
-if (!existsSync("/usr/bin/time")) missing.push("/usr/bin/time");
 const names = Object.keys(benches);
 const wanted = values.only?.split(",") ?? names;
 const rounds = Number(values.rounds);
+const needed = ["bash", "curl", "unzip", "md5sum", "xargs", "awk", "sync", "tar", "zstd", "xz"];
+if (wanted.some((name) => ["many-small", "few-large"].includes(name))) needed.push("aria2c");
+const missing = needed.filter((program) => !folders.some((folder) => existsSync(join(folder, program))));
+if (!existsSync("/usr/bin/time")) missing.push("/usr/bin/time");
 
 if (missing.length > 0) {
   process.stderr.write(`the bench needs ${missing.join(", ")}\n`);
