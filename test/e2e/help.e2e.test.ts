@@ -18,8 +18,8 @@ beforeAll(async () => {
 /** A line with the sandbox's own places for what a user fills in, and for what is fetched from the internet. */
 function filledIn(line: string): string {
   return line
-    .replace("aspera://USER@HOST/", links.site ?? "")
-    .replace("https://HOST/…?context=…", links.package ?? "")
+    .replace(/aspera:\/\/USER@HOST\/?/u, links.site ?? "")
+    .replace("https://HOST/…?context=…", (line.startsWith("gantry put") ? links.upload : links.package) ?? "")
     .replace(/^gantry ascp install$/u, `gantry ascp install --sdk-url '${links.sdk}'`);
 }
 
