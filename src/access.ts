@@ -17,12 +17,7 @@ import { nearMatches } from "./model/address.ts";
 import { type Finding, failed, fine, warning } from "./model/finding.ts";
 import { readSite } from "./model/site.ts";
 import type { AccountKind } from "./sources/source.ts";
-import {
-  type AscpDescription,
-  describeAscp as describe,
-  isAtLeast,
-  OLDEST_VERSION,
-} from "./transports/ascp/describe-ascp.ts";
+import { type AscpDescription, describeAscp as describe } from "./transports/ascp/describe-ascp.ts";
 import { type Installed, installAscp as install } from "./transports/ascp/install-ascp.ts";
 import { createHttp, type Http } from "./transports/http.ts";
 import { VERSION } from "./version.ts";
@@ -177,9 +172,6 @@ export async function* diagnose(
 export function describeAscp(options: AccountOptions & { program?: string } = {}): Promise<AscpDescription> {
   return describe(options.environment ?? process.env, options.program);
 }
-
-/** Whether a version of ascp is one that transfers are known to work with. */
-export const isAscpNewEnough = (version: string): boolean => isAtLeast(version, OLDEST_VERSION);
 
 /** Installs ascp. `sdk`: a URL, `file:///…` or a path; default: IBM's newest. Throws like `installAscp` there. */
 export async function installAscp(options: AccountOptions & { sdk?: string } = {}): Promise<Installed> {

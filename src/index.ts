@@ -5,37 +5,28 @@
  * failures are `RunError`s (of a run: its summary's `error` and `failures`), cancellation is an `AbortSignal`
  * whose reason should be a `RunError` `interrupted` or `terminated`.
  */
-import type { Gantry } from "./gantry.ts";
+import type * as Access from "./access.ts";
+import type { Gantry, OpenOptions } from "./gantry.ts";
 import { type Context, type Log, systemClock } from "./lib/context.ts";
 import { writeFolderSums as writeSumsOf } from "./pipeline/folder-sums.ts";
 import type { Run } from "./pipeline/get.ts";
 import type { GetOptions } from "./pipeline/run-options.ts";
 import { type VerifyRun, verify as verifyFolder } from "./pipeline/verify.ts";
 import { openStore } from "./sinks/index.ts";
+import { isAtLeast, OLDEST_VERSION } from "./transports/ascp/describe-ascp.ts";
 
-export {
-  type AccountOptions,
-  describeAscp,
-  diagnose,
-  installAscp,
-  isAscpNewEnough,
-  type LoggedIn,
-  logIn,
-  logOut,
-  readAccountKind,
-} from "./access.ts";
+export type { AccountOptions, LoggedIn } from "./access.ts";
 export type { Account, Secrets } from "./accounts/secrets.ts";
 export { type AddedArchive, addArchive, type RemovedArchive, removeArchive } from "./archives.ts";
 export { checkSums, type SumsResult, writeSums } from "./checksums/sums.ts";
 export type { ArchiveConfig } from "./config.ts";
 export { ERROR_TABLE, type ErrorCode, RunError } from "./errors.ts";
-export {
-  type AscpChoices,
-  type FindOptions,
-  type Gantry,
-  type Listing,
-  type OpenOptions,
-  open,
+export type {
+  AscpChoices,
+  FindOptions,
+  Gantry,
+  Listing,
+  OpenOptions,
 } from "./gantry.ts";
 export type { Context, Log, LogLevel } from "./lib/context.ts";
 export { systemClock } from "./lib/context.ts";
@@ -87,6 +78,27 @@ export type { AccountKind, Citation } from "./sources/source.ts";
 export { type AscpDescription, OLDEST_VERSION as OLDEST_ASCP } from "./transports/ascp/describe-ascp.ts";
 export type { Installed } from "./transports/ascp/install-ascp.ts";
 export { VERSION } from "./version.ts";
+
+// What asks archives is loaded when it is called: commands that do not ask any start in half the time.
+
+/** The configured archives, ready to be asked; close it. */
+export async function open(options: OpenOptions = {}): Promise<Gantry> {
+  return (await import("./gantry.ts")).open(options);
+}
+
+const access = (): Promise<typeof Access> => import("./access.ts");
+export const readAccountKind: typeof Access.readAccountKind = async (...words) =>
+  (await access()).readAccountKind(...words);
+export const logIn: typeof Access.logIn = async (...words) => (await access()).logIn(...words);
+export const logOut: typeof Access.logOut = async (...words) => (await access()).logOut(...words);
+export const describeAscp: typeof Access.describeAscp = async (...words) =>
+  (await access()).describeAscp(...words);
+export const installAscp: typeof Access.installAscp = async (...words) =>
+  (await access()).installAscp(...words);
+export const diagnose: typeof Access.diagnose = async function* (...words) {
+  return yield* (await access()).diagnose(...words);
+};
+export const isAscpNewEnough = (version: string): boolean => isAtLeast(version, OLDEST_VERSION);
 
 /** Proves again what is in a folder, offline. */
 export function verify(
