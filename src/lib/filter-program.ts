@@ -105,6 +105,11 @@ export function filterFailure(
     });
   if (cause)
     return new RunError("disk-error", `the program ${program} can't be started: ${cause.message}`, { cause });
-  const why = said.trim().split("\n")[0] || `it ended with ${code ?? signal}`;
+  // Before it they put their own name, and that of a file that they have none of.
+  const first = said
+    .trim()
+    .split("\n")[0]
+    ?.replace(/^(?:\S+: )?(?:\/\*stdin\*\\ ?|\(stdin\)): /u, "");
+  const why = first || `it ended with ${code ?? signal}`;
   return new RunError(failure, `${program}: ${why}`);
 }

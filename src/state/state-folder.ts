@@ -86,6 +86,9 @@ export function checkFacts({ dir, facts }: StateFolder, wanted: Partial<FolderFa
       throw new RunError(
         "folder-layout",
         `${dir} was begun with ${key} '${facts[key]}', not '${wanted[key]}'`,
+        key === "sink" && facts.sink === "folder"
+          ? { hint: `\`gantry pack ${dir} --pack ${wanted.sink}\` makes it a folder that packs` }
+          : {},
       );
     }
   }

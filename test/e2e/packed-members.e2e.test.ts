@@ -1,7 +1,7 @@
 /** A packed folder addressed as one: `ls`, `cat`, `unpack` and `verify` of DIR, however many archive files it has. */
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, link, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import {
@@ -163,6 +163,139 @@ describe.skipIf(!has("zstd") || !has("tar"))(
       const lost = await stage.run(["cat", copy, path]);
       expect(lost.code).toBe(7);
       expect(lost.stderr).toContain(archive);
+    });
+
+    /** An archive file of the folder with its index, somewhere else. */
+    const lone = async (): Promise<{ file: string; index: string; text: string; bytes: Buffer }> => {
+      const name = rows[0]?.archive ?? "";
+      const file = join(await temporaryDir(), name);
+      const index = `${file}.index.jsonl`;
+      for (const ending of ["", ".index.jsonl"]) await cp(join(dir, name + ending), file + ending);
+      return { file, index, text: await readFile(index, "utf8"), bytes: await readFile(file) };
+    };
+    /** What each command says of it, one sentence and a hint. */
+    const refusals = async (file: string, commands: readonly string[]): Promise<string> => {
+      let said = "";
+      for (const command of commands) {
+        const words = command === "unpack" ? [command, file, "-o", await freshDir("out")] : [command, file];
+        const { code, stderr } = await stage.run(words);
+        expect([command, code, stderr]).toEqual([command, 6, stderr]);
+        expect(stderr.trim().split("\n").length, stderr).toBeLessThanOrEqual(2);
+        expect(stderr).toContain(file);
+        expect(stderr).not.toMatch(/run the same command again|stdin/u);
+        said += stderr;
+      }
+      return said;
+    };
+
+    it("an index that is empty, cut or damaged proves nothing", async () => {
+      const { file, index, text } = await lone();
+      const lines = text.split("\n");
+      const last = JSON.parse(lines.at(-2) ?? "") as { offset: number };
+      const cutAt = lines.findIndex((line) => line.includes(`"offset":${last.offset},`));
+      expect(cutAt).toBeGreaterThan(1);
+      for (const [content, said] of [
+        ["", /index\.jsonl is empty/u],
+        [`${lines[0]}\n`, /index\.jsonl names no member/u],
+        [`${text}{\n`, new RegExp(`index\\.jsonl: line ${lines.length} is damaged`, "u")],
+        [text.slice(0, -20), /index\.jsonl: line \d+ is damaged/u],
+        [`${text}{"path":"a"}\n`, /line \d+ is damaged/u],
+        [`${lines.slice(0, cutAt).join("\n")}\n`, /goes on after the last member that its index names/u],
+      ] as const) {
+        await writeFile(index, content);
+        expect(await refusals(file, content === "" ? ["verify", "unpack", "ls"] : ["verify"])).toMatch(said);
+      }
+      // Within a piece, which is seen as that piece is read.
+      expect(cutAt).toBeLessThan(lines.length - 2);
+      await writeFile(index, `${lines.slice(0, -2).join("\n")}\n`);
+      expect(await refusals(file, ["unpack"])).toContain("more follows than its index names");
+      // Without it the archive is read all the same.
+      await rm(index);
+      expect(Object.keys(await unpacked(file)).length).toBe(lines.length - 2);
+    });
+
+    it("an archive that was cut with its index, or goes on behind its end, is not what was stored", async () => {
+      const { file, index, text, bytes } = await lone();
+      const lines = text.split("\n");
+      const { offset } = JSON.parse(lines.at(-2) ?? "") as { offset: number };
+      const before = lines.filter((line) => line !== "" && !line.includes(`"offset":${offset},`));
+      await writeFile(file, bytes.subarray(0, offset));
+      await writeFile(index, `${before.join("\n")}\n`);
+      expect(await refusals(file, ["verify", "unpack"])).toContain("was cut");
+      await writeFile(index, text);
+      for (const more of ["x", "x".repeat(10_000)]) {
+        await writeFile(file, Buffer.concat([bytes, Buffer.from(more)]));
+        expect(await refusals(file, ["verify"])).toContain("goes on after");
+      }
+      await writeFile(file, bytes);
+      expect((await stage.run(["verify", file])).code).toBe(0);
+    });
+
+    it("names the archive file and the member where it is damaged, and what mends it", async () => {
+      const { file, index, text, bytes } = await lone();
+      const damaged = Buffer.from(bytes);
+      const { path, offset, length } = JSON.parse(text.split("\n")[1] ?? "") as Row & {
+        offset: number;
+        length: number;
+      };
+      damaged[offset + Math.floor(length / 2)] = (damaged[offset + Math.floor(length / 2)] ?? 0) ^ 0xff;
+      await writeFile(file, damaged);
+      expect(await refusals(file, ["unpack"])).toContain(path.slice(0, path.lastIndexOf("/")));
+      await rm(index);
+      expect(await refusals(file, ["ls", "unpack"])).toContain(`${file} is damaged: zstd: `);
+      await writeFile(file, bytes.subarray(0, Math.floor(bytes.length / 2)));
+      await refusals(file, ["ls", "unpack"]);
+
+      const copy = join(await temporaryDir(), "copy");
+      await cp(dir, copy, { recursive: true });
+      await writeFile(join(copy, rows[0]?.archive ?? ""), damaged);
+      const said = await stage.run(["unpack", copy, "-o", await freshDir("out")]);
+      expect(said.code).toBe(6);
+      expect(said.stderr).toContain(`gantry get -o ${copy}`);
+      expect((await stage.run(["verify", copy])).code).toBe(6);
+      const got = await stage.run(["get", "-o", copy, "--progress", "none"]);
+      expect(got.code, got.stderr).toBe(0);
+      expect(await unpacked(copy)).toEqual(data);
+    });
+
+    it("an index that was deleted is made again by the next get, and what lies behind the end goes", async () => {
+      const copy = join(await temporaryDir(), "copy");
+      await cp(dir, copy, { recursive: true });
+      const file = join(copy, rows[0]?.archive ?? "");
+      const index = await readFile(`${file}.index.jsonl`, "utf8");
+      await writeFile(file, Buffer.concat([await readFile(file), Buffer.from("more")]));
+      const { stderr } = await stage.run(["verify", file]);
+      expect(stderr).toContain(`delete ${file}.index.jsonl`);
+      await rm(`${file}.index.jsonl`);
+      const requests = stage.requests("getImage").length;
+      const got = await stage.run(["get", "-o", copy, "--progress", "none"]);
+      expect(got.code, got.stderr).toBe(0);
+      expect(stage.requests("getImage").length).toBe(requests);
+      expect(await readFile(`${file}.index.jsonl`, "utf8")).toBe(index);
+      expect((await stage.run(["verify", file])).code).toBe(0);
+    });
+
+    it("tells of links in anybody's archive, which are not unpacked", async () => {
+      const place = await temporaryDir();
+      await writeFile(join(place, "a"), "one");
+      await symlink("a", join(place, "b"));
+      await link(join(place, "a"), join(place, "c"));
+      const file = join(place, "x.tar");
+      expect(spawnSync("tar", ["-cf", "x.tar", "a", "b", "c"], { cwd: place }).status).toBe(0);
+      const to = await freshDir("out");
+      const { code, stderr } = await stage.run(["unpack", file, "-o", to]);
+      expect([code, await readdir(to)]).toEqual([3, ["a"]]);
+      expect(stderr).toMatch(/2 members left out, the first "b"/u);
+      expect((await stage.run(["unpack", file, "a", "-o", await freshDir("out")])).code).toBe(0);
+    });
+
+    it("get --pack into a folder of loose files names pack", async () => {
+      const loose = await freshDir("loose");
+      const words = ["get", "tcia:", "-o", loose, "--limit", "1", "--progress", "none"];
+      expect((await stage.run(words)).code).toBe(0);
+      const { code, stderr } = await stage.run([...words, "--pack", "tar"]);
+      expect(code).toBe(2);
+      expect(stderr).toContain(`gantry pack ${loose} --pack tar`);
     });
 
     it("has names of an archive file as they were stored, escaped ones, too", async () => {

@@ -55,6 +55,20 @@ async function planned(dir: string): Promise<string> {
 const images = (): number => stage.requests("getImageWithMD5Hash").length + stage.requests("getImage").length;
 
 describe("a job array without Slurm", { timeout: 90_000 }, () => {
+  it("says what is missing of its own command lines", async () => {
+    const home = await temporaryDir();
+    for (const [words, said] of [
+      [["submit", "-o", "x"], "what is to be fetched?"],
+      [["task", "x", "--array", "a"], "task needs --array NAME and --task N"],
+      [["finish", "x"], "finish needs --array NAME"],
+    ] as const) {
+      const { code, stderr } = await stage.run(["slurm", ...words], { cwd: home });
+      expect(code).toBe(2);
+      expect(stderr).toContain(said);
+      expect(readdirSync(home)).toEqual([]);
+    }
+  });
+
   it("runs by its script, ends as a get does, and fetches nothing again", async () => {
     const home = await temporaryDir();
     const { code, stdout, stderr } = await stage.run(

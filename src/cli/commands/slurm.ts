@@ -125,6 +125,12 @@ async function submit(
       "a job can't read a selection from standard input",
       "save it with `gantry find - --save FILE`",
     );
+  const known = call.words[0] === "resume" || words.length > 0;
+  if (!known && !(await (await io.system()).isFile(`${dir}/.gantry/folder.json`)))
+    throw new UsageError(
+      "what is to be fetched?",
+      `gantry slurm submit tcia:LCTSC -o ${shellWord(dir)}; what is missing: gantry slurm resume ${shellWord(dir)}`,
+    );
   const library = await io.library();
   const again = words.length === 0 ? await library.readArrayJob(dir) : null;
   const before = JSON.parse(again?.[0] ?? "{}") as Partial<Job>;
@@ -316,7 +322,8 @@ async function work(
   const { array, task } = call.flags;
   if (array === undefined || (action === "task" && task === undefined)) {
     throw new UsageError(
-      `gantry slurm ${action} is run by the script that \`gantry slurm submit --dry-run\` shows`,
+      `gantry slurm ${action} needs ${action === "task" ? "--array NAME and --task N" : "--array NAME"}`,
+      "the script that `gantry slurm submit --dry-run` shows runs it",
     );
   }
   const library = await io.library();

@@ -21,7 +21,7 @@ export const command = defineCommand<Flags>({
     const { unpackArchive } = await io.library();
     const [archive = "", ...paths] = words;
     if (!flags.output) throw new UsageError("there is no folder to unpack to", "say where with -o DIR");
-    const { files, bytes, here, proved } = await unpackArchive(archive, {
+    const { files, bytes, here, proved, left, firstLeft } = await unpackArchive(archive, {
       to: flags.output,
       paths,
       signal,
@@ -31,6 +31,11 @@ export const command = defineCommand<Flags>({
     if (here > 0) parts.push(`${counted(here, "file")} there already`);
     parts.push(proved === files ? "each proved by its digest" : "not proved: the archive has no index");
     say(io, `${parts.join("; ")}.`);
-    return 0;
+    if (left === 0) return 0;
+    say(
+      io,
+      `${counted(left, "member")} left out, the first ${JSON.stringify(firstLeft)}: only files are unpacked, no links and no devices.`,
+    );
+    return 3;
   },
 });

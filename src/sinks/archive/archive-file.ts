@@ -8,10 +8,13 @@ import { RunError } from "../../errors.ts";
 import type { Digest } from "../../lib/digest.ts";
 import { onDisk } from "../../lib/durable-file.ts";
 import { readBytes } from "../../lib/read-file.ts";
+import { TAR_END } from "../../lib/tar-header.ts";
 import { indexPath } from "../../model/receipt.ts";
 import { openIndex } from "./archive-index.ts";
 import { openCodec } from "./codec.ts";
+import { endMending, fileMending } from "./damage.ts";
 import { type PlacedLine, readPieces } from "./read-pieces.ts";
+import type { Range } from "./shard.ts";
 
 export interface ArchiveMember {
   /** As the archive has it, without `./` before it. */
@@ -23,18 +26,26 @@ export interface ArchiveMember {
   readonly archive?: string | null;
 }
 
+/** Told of a member that is no file and no folder. */
+export type OnLeft = (path: string) => void;
+
 /** Members, of one archive file or of a whole folder. */
 export interface ArchiveFile {
   /** In the order of the archive. Files only: folders and links are left out. Throws `proof-format`, `disk-…`. */
   members(): AsyncIterable<ArchiveMember>;
   /**
    * The members that `wants`, with their bytes; a body that is not read is passed over. A body of an archive with an index
-   * throws `proof-digest` at its end when it is not what was stored.
+   * throws `proof-digest` at its end when it is not what was stored. With `onLeft` links and devices are wanted, too, and
+   * it is told of them. Throws `proof-format` where it is damaged or cut.
    */
   read(
     wants: (path: string) => boolean,
+    onLeft?: OnLeft,
   ): AsyncIterable<ArchiveMember & { readonly body: AsyncIterable<Uint8Array> }>;
 }
+
+/** No piece that ends an archive is longer, whoever compressed it. */
+const MOST_END = 4096;
 
 type Unpack = (raw: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
 
@@ -71,18 +82,51 @@ class IndexedArchive implements ArchiveFile {
   }
 
   async *members(): AsyncGenerator<ArchiveMember> {
-    for await (const { path, bytes, digest } of this.#lines()) yield { path, bytes, digest };
+    const seen = { end: 0 };
+    for await (const { path, bytes, digest } of this.#lines(seen)) yield { path, bytes, digest };
+    await this.#proveEnd(seen.end);
   }
 
-  read(wants: (path: string) => boolean) {
-    return readPieces(this.#lines(), this.#unpack, wants);
+  async *read(wants: (path: string) => boolean) {
+    const seen = { end: 0 };
+    yield* readPieces(this.#lines(seen), this.#unpack, wants, {
+      known: "its index names",
+      mending: () => fileMending(this.#path),
+    });
+    await this.#proveEnd(seen.end);
   }
 
-  async *#lines(): AsyncGenerator<PlacedLine> {
+  /** After the last member comes the end of an archive, and nothing else: else one of the two files was cut. */
+  async #proveEnd(end: number): Promise<void> {
+    const path = this.#path;
+    const fault = async (what: string): Promise<RunError> =>
+      new RunError("proof-format", what, { hint: await endMending(path) });
+    if (end === 0) throw await fault(`${indexPath(path)} names no member: it was cut`);
+    const { size } = await onDisk({ operation: "read", path }, () => stat(path));
+    if (size <= end) throw await fault(`${path} was cut: it has no end of an archive`);
+    if (size - end > MOST_END || !(await this.#holdsEnd({ offset: end, length: size - end })))
+      throw await fault(`${path} goes on after the last member that its index names`);
+  }
+
+  async #holdsEnd(range: Range): Promise<boolean> {
+    const parts: Uint8Array[] = [];
+    try {
+      for await (const part of this.#unpack(readBytes(this.#path, range))) parts.push(part);
+    } catch (error) {
+      if (error instanceof RunError && error.code === "proof-format") return false;
+      throw error;
+    }
+    return Buffer.concat(parts).equals(TAR_END);
+  }
+
+  async *#lines(seen: { end: number }): AsyncGenerator<PlacedLine> {
     const index = indexPath(this.#path);
     const lines = await openIndex(index);
     if (lines === null) throw new RunError("disk-error", `${index} is not there any more`);
-    for await (const line of lines) yield { ...line, file: this.#path };
+    for await (const line of lines) {
+      seen.end = Math.max(seen.end, line.offset + line.length);
+      yield { ...line, file: this.#path };
+    }
   }
 }
 
@@ -99,7 +143,7 @@ class PlainArchive implements ArchiveFile {
     for await (const { path, bytes, digest } of this.read(() => true)) yield { path, bytes, digest };
   }
 
-  async *read(wants: (path: string) => boolean) {
+  async *read(wants: (path: string) => boolean, onLeft?: OnLeft) {
     const { createTarDecoder } = await import("modern-tar");
     const decoder = createTarDecoder({ strict: true });
     const bytes = ReadableStream.from(this.#unpack(readBytes(this.#path))) as ReadableStream<Uint8Array>;
@@ -107,20 +151,36 @@ class PlainArchive implements ArchiveFile {
       for await (const { header, body } of bytes.pipeThrough(decoder)) {
         const path = header.name.replace(/^(\.\/)+/u, "");
         if (header.type !== "file" || !wants(path)) {
+          if (onLeft && LEFT.has(header.type ?? "") && wants(path)) onLeft(path);
           await body.cancel();
           continue;
         }
-        yield { path, bytes: header.size, digest: null, body: body as AsyncIterable<Uint8Array> };
+        yield { path, bytes: header.size, digest: null, body: this.#explaining(body) };
         await body.cancel().catch(() => undefined);
       }
     } catch (error) {
-      if (error instanceof RunError) throw error;
-      throw new RunError("proof-format", `${this.#path} is damaged: ${(error as Error).message}`, {
-        cause: error,
-      });
+      throw await this.#explained(error);
     }
   }
+
+  async *#explaining(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
+    try {
+      yield* body as AsyncIterable<Uint8Array>;
+    } catch (error) {
+      throw await this.#explained(error);
+    }
+  }
+
+  /** What a reader of tar or a decompressor says names no file. */
+  async #explained(error: unknown): Promise<RunError> {
+    if (error instanceof RunError && error.code !== "proof-format") return error;
+    const what = `${this.#path} is damaged: ${(error as Error).message}`;
+    return new RunError("proof-format", what, { hint: await fileMending(this.#path), cause: error });
+  }
 }
+
+/** What is neither a file nor a folder. */
+const LEFT: ReadonlySet<string> = new Set(["link", "symlink", "character-device", "block-device", "fifo"]);
 
 async function* gunzip(raw: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const { Readable } = await import("node:stream");

@@ -5,11 +5,13 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
-import type { Digest } from "../../lib/digest.ts";
+import { RunError } from "../../errors.ts";
+import { type Digest, isDigest } from "../../lib/digest.ts";
 import { writeFileDurably } from "../../lib/durable-file.ts";
 import { readLines } from "../../lib/lines.ts";
 import { checkHeader } from "../../model/receipt.ts";
 import type { PackFormat } from "./codec.ts";
+import { indexMending } from "./damage.ts";
 
 const INDEX_KIND = "gantry-archive-index";
 const INDEX_VERSION = 1;
@@ -47,16 +49,40 @@ export async function writeIndex(
   await writeFileDurably(path, content(), { temporaryIn });
 }
 
-/** Null when there is none. Throws `folder-newer`, `disk-…`. */
+/** Null when there is none. Throws `folder-newer`, `disk-…`, `proof-format` where it is damaged. */
 export async function openIndex(path: string): Promise<AsyncIterable<IndexLine> | null> {
   if (!(await stat(path).catch(() => null))?.isFile()) return null;
   async function* lines(): AsyncGenerator<IndexLine> {
     let first = true;
-    for await (const { text } of readLines(path)) {
+    for await (const { text, number } of readLines(path)) {
       if (first) checkHeader(text, INDEX_KIND, INDEX_VERSION, path);
-      else yield JSON.parse(text) as IndexLine;
+      else {
+        const line = readIndexLine(text);
+        if (line === null) throw await damaged(`${path}: line ${number} is damaged`, path);
+        yield line;
+      }
       first = false;
     }
+    if (first) throw await damaged(`${path} is empty`, path);
   }
   return lines();
+}
+
+async function damaged(what: string, path: string): Promise<RunError> {
+  return new RunError("proof-format", what, { hint: await indexMending(path) });
+}
+
+function readIndexLine(text: string): IndexLine | null {
+  let line: Partial<IndexLine> | null;
+  try {
+    line = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
+  return typeof line?.path === "string" &&
+    isDigest(line?.digest ?? "") &&
+    [line?.bytes, line?.offset, line?.length, line?.at].every(isCount)
+    ? (line as IndexLine)
+    : null;
 }

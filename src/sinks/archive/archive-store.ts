@@ -106,7 +106,7 @@ export class ArchiveStore implements Store {
   }
 
   async isUnsettled(): Promise<boolean> {
-    return this.#shelf.isPacking();
+    return (await this.#shelf.isPacking()) || (await this.#shelf.lacksIndex());
   }
 }
 

@@ -148,13 +148,20 @@ export class Shelf {
 
   /** Finished archives that are called as this folder's are; without an index it is somebody else's file. */
   async published(): Promise<readonly string[]> {
-    const ending = `.${this.codec.format}`;
     const names = await readNames(this.dir);
-    return names.filter((name) => {
-      if (!names.includes(indexPath(name)) || !name.startsWith(this.#base) || !name.endsWith(ending))
-        return false;
-      return /^(-\d{5,6})?$/u.test(name.slice(this.#base.length, -ending.length));
-    });
+    return names.filter((name) => this.#isCalledSo(name) && names.includes(indexPath(name)));
+  }
+
+  /** Whether a finished archive may be without its index; one that is somebody else's is, too. */
+  async lacksIndex(): Promise<boolean> {
+    const names = await readNames(this.dir);
+    return names.some((name) => this.#isCalledSo(name) && !names.includes(indexPath(name)));
+  }
+
+  #isCalledSo(name: string): boolean {
+    const ending = `.${this.codec.format}`;
+    if (!name.startsWith(this.#base) || !name.endsWith(ending)) return false;
+    return /^(-\d{5,6})?$/u.test(name.slice(this.#base.length, -ending.length));
   }
 
   /** Deletes a finished archive and its index. */

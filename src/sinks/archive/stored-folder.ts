@@ -12,9 +12,16 @@ import type { StoredFile } from "../../model/receipt.ts";
 import { shownPath } from "../../model/safe-path.ts";
 import { readItemStates } from "../../state/receipts.ts";
 import { openStateFolder, readNames, type StateFolder, temporaryFolder } from "../../state/state-folder.ts";
-import { type ArchiveFile, type ArchiveMember, isArchiveName, openArchiveFile } from "./archive-file.ts";
+import {
+  type ArchiveFile,
+  type ArchiveMember,
+  isArchiveName,
+  type OnLeft,
+  openArchiveFile,
+} from "./archive-file.ts";
 import { type Codec, openCodec, PACK_FORMATS } from "./codec.ts";
-import { type PlacedLine, proved, readPieces } from "./read-pieces.ts";
+import { folderMending } from "./damage.ts";
+import { type Mending, type PlacedLine, proved, readPieces } from "./read-pieces.ts";
 import { Shelf } from "./shelf.ts";
 
 type Member = ArchiveMember & { readonly body: AsyncIterable<Uint8Array> };
@@ -67,8 +74,8 @@ class ArchiveFiles implements ArchiveFile {
       for await (const member of file.members()) yield { ...member, archive: this.#names[index] ?? null };
   }
 
-  async *read(wants: (path: string) => boolean): AsyncGenerator<Member> {
-    for (const file of this.#files) yield* file.read(wants);
+  async *read(wants: (path: string) => boolean, onLeft?: OnLeft): AsyncGenerator<Member> {
+    for (const file of this.#files) yield* file.read(wants, onLeft);
   }
 }
 
@@ -78,6 +85,7 @@ type Line = PlacedLine & { readonly archive: string | null };
 class StoredFolder implements ArchiveFile {
   readonly #state: StateFolder;
   readonly #warn: (sentence: string) => void;
+  readonly #mending: Mending = async () => folderMending(this.#state.dir);
 
   constructor(state: StateFolder, warn: (sentence: string) => void) {
     this.#state = state;
@@ -105,7 +113,8 @@ class StoredFolder implements ArchiveFile {
         yield first as PlacedLine;
         yield* lines;
       }
-      yield* readPieces(packed(), this.#codec().unpack, wants);
+      const known = "receipts name";
+      yield* readPieces(packed(), this.#codec().unpack, wants, { known, mending: this.#mending });
     } finally {
       await lines.return(undefined);
       await temporary.remove();
@@ -120,7 +129,8 @@ class StoredFolder implements ArchiveFile {
     for (let next = await lines.next(); !next.done; next = await lines.next()) {
       const { path, bytes, digest, archive, file } = next.value;
       if (archive !== null) return next.value;
-      if (wants(path)) yield { path, bytes, digest, body: proved(readFileStream(file), path, digest) };
+      if (wants(path))
+        yield { path, bytes, digest, body: proved(readFileStream(file), path, digest, this.#mending) };
     }
     return null;
   }

@@ -5,8 +5,10 @@ import { RunError } from "../../errors.ts";
 import { createHasher, hashFile } from "../../lib/digest.ts";
 import { ensureFolder, writeFileDurably } from "../../lib/durable-file.ts";
 import { buildGlobs, isGlob } from "../../lib/globs.ts";
+import { indexPath } from "../../model/receipt.ts";
 import { foldPath, safePath, safeSegment } from "../../model/safe-path.ts";
 import { type ArchiveMember, openArchiveFile } from "./archive-file.ts";
+import { openIndex } from "./archive-index.ts";
 import { openMembers } from "./stored-folder.ts";
 
 export interface UnpackOptions {
@@ -28,6 +30,9 @@ export interface UnpackSummary {
   readonly here: number;
   /** Files whose bytes an index vouches for. */
   readonly proved: number;
+  /** Links and devices, which are not unpacked, and the first of them. */
+  readonly left: number;
+  readonly firstLeft: string | null;
 }
 
 /**
@@ -43,7 +48,12 @@ export async function unpackArchive(archive: string, options: UnpackOptions): Pr
   const file = await openMembers(archive, options);
   const wanted = new MemberPaths(options.paths);
   let [files, bytes, here, proved] = [0, 0, 0, 0];
-  for await (const member of file.read((path) => wanted.has(path))) {
+  const left: { count: number; first: string | null } = { count: 0, first: null };
+  const onLeft = (path: string): void => {
+    left.count += 1;
+    left.first ??= path;
+  };
+  for await (const member of file.read((path) => wanted.has(path), onLeft)) {
     signal?.throwIfAborted();
     // An archive may be anybody's: no name leaves the folder, and none is Gantry's own.
     const path = keptPath(member.path.split("/").filter((segment) => segment !== "" && segment !== "."));
@@ -60,7 +70,7 @@ export async function unpackArchive(archive: string, options: UnpackOptions): Pr
     onFile?.(member);
   }
   wanted.complain(archive);
-  return { files, bytes, here, proved };
+  return { files, bytes, here, proved, left: left.count, firstLeft: left.first };
 }
 
 /** The paths that somebody asked for, globs among them, and which of them named something. */
@@ -141,17 +151,14 @@ export async function* verifyArchive(
   signal?: AbortSignal,
 ): AsyncGenerator<ArchiveMember & { readonly error: RunError | null }> {
   const file = await openArchiveFile(archive);
+  if ((await openIndex(indexPath(archive))) === null)
+    throw new RunError(
+      "usage",
+      `${archive} has no index beside it, so there is nothing to verify it against`,
+      { hint: `its form alone is checked by: gantry ls ${archive}` },
+    );
   for await (const { body, ...member } of file.read(() => true)) {
     signal?.throwIfAborted();
-    if (member.digest === null) {
-      throw new RunError(
-        "usage",
-        `${archive} has no index beside it, so there is nothing to verify it against`,
-        {
-          hint: `its form alone is checked by: gantry ls ${archive}`,
-        },
-      );
-    }
     let error: RunError | null = null;
     try {
       for await (const _ of body);
