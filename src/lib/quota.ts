@@ -3,8 +3,8 @@
  * trees (XFS projects, ZFS, CephFS) are what statfs tells already.
  */
 import { execFile } from "node:child_process";
-import { stat } from "node:fs/promises";
-import { delimiter, dirname, isAbsolute, resolve } from "node:path";
+import { access, constants, stat } from "node:fs/promises";
+import { delimiter, dirname, isAbsolute, join, resolve } from "node:path";
 
 /** Null: no quota limits it, or nobody tells. */
 export interface QuotaLeft {
@@ -76,14 +76,28 @@ async function mountOf(folder: string): Promise<string> {
 }
 
 /** Its output whatever its exit status, which tells whether something is over its quota; empty when it can't be had. */
-function run(
+async function run(
   program: string,
   args: readonly string[],
   { PATH = "" }: Readonly<Record<string, string | undefined>>,
 ): Promise<string> {
   // A relative folder in PATH would be a program of whoever owns the working folder.
-  const path = PATH.split(delimiter).filter(isAbsolute).join(delimiter);
-  const options = { env: { PATH: path, LC_ALL: "C" }, timeout: PATIENCE_MS, maxBuffer: 1 << 20 };
+  const folders = PATH.split(delimiter).filter(isAbsolute);
+  // To look is cheaper by far than to start a process that finds nothing.
+  const there = await Promise.all(
+    folders.map((folder) =>
+      access(join(folder, program), constants.X_OK).then(
+        () => true,
+        () => false,
+      ),
+    ),
+  );
+  if (!there.includes(true)) return "";
+  const options = {
+    env: { PATH: folders.join(delimiter), LC_ALL: "C" },
+    timeout: PATIENCE_MS,
+    maxBuffer: 1 << 20,
+  };
   return new Promise((done) => {
     execFile(program, [...args], options, (_, stdout) => done(stdout)).on("error", () => done(""));
   });
