@@ -147,6 +147,30 @@ it("doctor goes from the link to the ports", async () => {
   expect((await run("doctor", link("link-expired"))).code).toBe(4);
 });
 
+it("a list of checksums that was damaged on its way is replaced by the next get", async () => {
+  const name = "Phantom_tumor_ROIs_v1.sums";
+  const [damaged, sound] = [await freshDir(), dir];
+  expect((await run("get", link("package"), name, "-o", sound)).code).toBe(0);
+  const right = await readFile(join(sound, PLACE, name), "utf8");
+  stage.control.setFaults([{ kind: "wrong-bytes" }]);
+  await run("get", link("package"), name, "-o", damaged, "--retries", "0");
+  expect(await readFile(join(damaged, PLACE, name), "utf8")).not.toBe(right);
+  stage.control.reset();
+  expect((await run("get", "-o", damaged)).code).toBe(0);
+  expect(await readFile(join(damaged, PLACE, name), "utf8")).toBe(right);
+});
+
+it("receipts claim no more of ascp than it said: of a session without an end, of each file alone", async () => {
+  stage.control.setFaults([{ kind: "ascp-no-final-frame" }]);
+  await run("get", link("package"), "README.txt", "-o", dir, "--retries", "0");
+  const folder = join(dir, ".gantry", "receipts");
+  const text = readdirSync(folder).map((name) => readFileSync(join(folder, name), "utf8"));
+  const proofs = [...text.join("").matchAll(/"proof":(\[[^\]]*\])/gu)].map(([, proof]) =>
+    JSON.parse(proof ?? ""),
+  );
+  expect(proofs).toEqual([["md5", "count", "size", "ascp-file"]]);
+});
+
 it("ls -l adds up folders, and --format sums is the package's list by path", async () => {
   const rows = await json("ls", "-l", link("package"));
   expect(rows.find((row) => row.address === "Phantom_HER2_cohort")).toMatchObject({

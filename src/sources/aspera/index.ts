@@ -11,7 +11,7 @@ import { filterNames, type Query } from "../../model/query.ts";
 import type { Ascp } from "../../transports/ascp/ascp.ts";
 import { checkStaysClear } from "../../transports/ascp/clear-files.ts";
 import { readReceived } from "../../transports/ascp/received-files.ts";
-import { AscpRoad, digest, type Received, type Wanted } from "../../transports/ascp/road.ts";
+import { AscpRoad, checkedOf, digest, type Received, type Wanted } from "../../transports/ascp/road.ts";
 import type { TransferSpec } from "../../transports/ascp/transfer-spec.ts";
 import type { Sftp } from "../../transports/sftp/sftp.ts";
 import type {
@@ -330,7 +330,8 @@ interface WantedFile extends Wanted {
 
 const isNoDot = (segment: string): boolean => segment !== ".";
 
-function received({ item, file }: WantedFile, { file: path, from }: Received): Delivery {
+function received({ item, file }: WantedFile, arrived: Received): Delivery {
+  const { file: path, from } = arrived;
   const name = fileNameOf(item);
   async function* entries(): AsyncGenerator<Entry> {
     yield { name, body: readReceived(path), file: path };
@@ -342,7 +343,7 @@ function received({ item, file }: WantedFile, { file: path, from }: Received): D
       digests: null,
       files: 1,
       bytes: isDecrypted(item) ? null : file.bytes,
-      checked: ["ascp"],
+      checked: checkedOf(arrived),
       from,
       facts: {},
     }),

@@ -8,7 +8,7 @@ import type { Query } from "../../model/query.ts";
 import { formatAddress } from "../../model/selection.ts";
 import type { Ascp } from "../../transports/ascp/ascp.ts";
 import { readReceived } from "../../transports/ascp/received-files.ts";
-import { AscpRoad, digest, type Received, type Wanted } from "../../transports/ascp/road.ts";
+import { AscpRoad, checkedOf, digest, type Received, type Wanted } from "../../transports/ascp/road.ts";
 import type { Http } from "../../transports/http.ts";
 import type {
   Capabilities,
@@ -155,7 +155,8 @@ class FaspexSource implements Source {
       );
     for await (const entry of this.#tree.files(start, { enter, loop }, context)) {
       const digest = await sums.found(entry.path);
-      yield fileItem({ archive: this.archive, facts, entry, digest, selected, decrypted });
+      const read = await this.#sums.digestOfList(entry.path);
+      yield fileItem({ archive: this.archive, facts, entry, digest, read, selected, decrypted });
     }
     for await (const { path: named, digest } of sums.missing(path)) {
       const entry: PackageEntry = { path: named, type: "file", bytes: null, mtime: null, isLink: false };
@@ -303,7 +304,8 @@ class FaspexSource implements Source {
     return this.#overHttp(item, context);
   }
 
-  #received(item: Item, { file, bytes, from }: Received): Delivery {
+  #received(item: Item, received: Received): Delivery {
+    const { file, bytes, from } = received;
     const digest = digestOf(item);
     const name = fileNameOf(item);
     const clear = isDecrypted(item);
@@ -323,7 +325,7 @@ class FaspexSource implements Source {
         files: 1,
         // Of an encrypted file the server knows another size than that of what comes out of it.
         bytes: clear ? null : (item.bytes ?? bytes),
-        checked: ["ascp"],
+        checked: checkedOf(received),
         from,
         facts: {},
       }),

@@ -15,6 +15,8 @@ export interface ItemParts {
   readonly entry: PackageEntry;
   /** Of the package's own list of sums. */
   readonly digest: Digest | null;
+  /** Of a list of sums that no other names: what was read of it just now. */
+  readonly read?: Digest | null;
   /** The path that was asked for, which the file is or lies below. */
   readonly selected: readonly string[];
   /** It is encrypted at rest, and is to come out clear. */
@@ -28,6 +30,7 @@ export function fileItem({
   facts,
   entry,
   digest,
+  read = null,
   selected,
   decrypted = false,
   missing = false,
@@ -35,7 +38,13 @@ export function fileItem({
   const { path, bytes, mtime } = entry;
   return {
     id: `faspex-file:${archive}/${idPath(path)}`,
-    revision: [bytes ?? "", mtime ?? "", digest ?? "", decrypted ? "clear" : "", missing ? "missing" : ""]
+    revision: [
+      bytes ?? "",
+      mtime ?? "",
+      digest ?? read ?? "",
+      decrypted ? "clear" : "",
+      missing ? "missing" : "",
+    ]
       .join(" ")
       .trimEnd(),
     archive,
@@ -53,6 +62,7 @@ export function fileItem({
       ...(selected.length === 0 ? {} : { Selected: selected.join("/") }),
     },
     ...(missing ? { locator: { missing: true } } : {}),
+    ...(digest === null && read !== null ? { locator: { read } } : {}),
   };
 }
 
@@ -90,9 +100,18 @@ export const wholeRow = ({ id, title, sent }: Pick<PackageFacts, "id" | "title" 
 
 export const pathOf = (item: Item): string[] => String(item.labels.Path ?? "").split("/");
 
-export const digestOf = (item: Item): Digest | null => (item.labels.Digest as Digest | undefined) ?? null;
+interface Locator {
+  readonly missing?: true;
+  readonly read?: Digest;
+}
 
-export const isMissing = (item: Item): boolean => item.locator !== undefined;
+const locatorOf = ({ locator }: Item): Locator => (locator ?? {}) as Locator;
+
+/** What its bytes are held to. */
+export const digestOf = (item: Item): Digest | null =>
+  (item.labels.Digest as Digest | undefined) ?? locatorOf(item).read ?? null;
+
+export const isMissing = (item: Item): boolean => locatorOf(item).missing === true;
 
 export const isDecrypted = (item: Item): boolean => item.labels.Encryption !== undefined;
 

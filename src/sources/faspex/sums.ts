@@ -4,7 +4,7 @@
  */
 import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
-import type { Digest } from "../../lib/digest.ts";
+import { createHasher, type Digest, type Hasher } from "../../lib/digest.ts";
 import { SumsList } from "./sums-list.ts";
 import type { Folder } from "./tree.ts";
 import type { PackageEntry } from "./wire.ts";
@@ -23,6 +23,8 @@ interface Placed {
   /** Of the list itself. */
   readonly folder: readonly string[];
   readonly list: SumsList;
+  /** MD5 of what was read of it. */
+  readonly digest: Digest;
 }
 
 export const isSumsName = (name: string): boolean =>
@@ -30,7 +32,7 @@ export const isSumsName = (name: string): boolean =>
 
 export class PackageSums<C extends Context> {
   readonly #read: ReadFile<C>;
-  readonly #lists = new Map<string, { readonly version: string; readonly placed: Promise<Placed | null> }>();
+  readonly #lists = new Map<string, { readonly version: string; readonly placed: Promise<Placed> }>();
 
   constructor(read: ReadFile<C>) {
     this.#read = read;
@@ -57,18 +59,28 @@ export class PackageSums<C extends Context> {
   compare(): Comparison {
     return new Comparison(async () => {
       const lists = await Promise.all([...this.#lists.values()].map(({ placed }) => placed));
-      return lists.filter((placed) => placed !== null);
+      return lists.filter(({ list }) => list.lines > 0);
     });
   }
 
-  async #load(entry: PackageEntry, context: C): Promise<Placed | null> {
-    const list = await this.#read(entry, (chunks) => SumsList.read(bounded(entry, chunks)), context);
+  /** What was read of the list at a path, as a digest: no other list names it. Null: it is none that was read. */
+  async digestOfList(path: readonly string[]): Promise<Digest | null> {
+    return (await this.#lists.get(path.join("/"))?.placed)?.digest ?? null;
+  }
+
+  async #load(entry: PackageEntry, context: C): Promise<Placed> {
+    const take = async (chunks: AsyncIterable<Uint8Array>): Promise<Omit<Placed, "folder">> => {
+      const hasher = createHasher("md5");
+      const list = await SumsList.read(hashed(bounded(entry, chunks), hasher));
+      return { list, digest: hasher.digest() };
+    };
+    const { list, digest } = await this.#read(entry, take, context);
     if (list.bad > 0)
       context.log(
         "warn",
         `${entry.path.join("/")}: ${list.bad} lines are no checksums, and vouch for nothing`,
       );
-    return list.lines === 0 ? null : { folder: entry.path.slice(0, -1), list };
+    return { folder: entry.path.slice(0, -1), list, digest };
   }
 }
 
@@ -136,6 +148,13 @@ async function* bounded(
         retry: "never",
       });
     }
+    yield chunk;
+  }
+}
+
+async function* hashed(chunks: AsyncIterable<Uint8Array>, hasher: Hasher): AsyncGenerator<Uint8Array> {
+  for await (const chunk of chunks) {
+    hasher.update(chunk);
     yield chunk;
   }
 }
