@@ -71,6 +71,17 @@ describe("an ascp site", () => {
     expect(secretLinkName(text)).toBeNull();
   });
 
+  it.each([
+    ["aspera://demo@127.0.0.1:99999/x", /99999.*none/u],
+    ["aspera://demo@127.0.0.1:0/x", /port 0/u],
+    ["aspera://demo@ho st/x", /"ho st".*no name of a host/u],
+    ["aspera://demo@host:ssh/x", /no address/u],
+  ])("%s is refused in one sentence", (text, sentence) => {
+    expect(() => readSite(text)).toThrow(
+      expect.objectContaining({ code: "usage", message: expect.stringMatching(sentence) }),
+    );
+  });
+
   it("takes no password and needs a user", () => {
     expect(() => readSite("aspera://user:5ecre7@host.org/dir")).toThrow(/holds a password/u);
     expect(() => readSite("aspera://host.org/dir")).toThrow(/names no user/u);

@@ -55,6 +55,20 @@ function readAscpSite(link: string): Site | null {
       { hint: "write it as aspera://USER@HOST/DIR; a password goes into ASPERA_SCP_PASS" },
     );
   }
+  if (!/^(?:[\p{L}\p{N}_.-]+|\[[0-9a-f:.%]+\])$/iu.test(host)) {
+    throw new RunError(
+      "usage",
+      `${JSON.stringify(host)} in the address of an ascp site is no name of a host`,
+      {
+        hint: "write it as aspera://USER@HOST/DIR, or aspera://USER@HOST:PORT/DIR",
+      },
+    );
+  }
+  if (port !== undefined && (Number(port) < 1 || Number(port) > 65_535)) {
+    throw new RunError("usage", `the address of ${host} names the port ${port}, which is none`, {
+      hint: "a port is a number from 1 to 65535; without one it is 33001, or else 22",
+    });
+  }
   const archive = `aspera://${user}@${host.toLowerCase()}${port === undefined ? "" : `:${port}`}`;
   const path = parsePath(dir.replaceAll(/\/{2,}/gu, "/").replace(/^\//u, ""), link);
   return { kind: "aspera", archive, path, bearer: null };
