@@ -205,6 +205,13 @@ describe("the sandbox's site, by ascp and by SFTP", () => {
     expect(stage.requests("receive")).toHaveLength(1);
   });
 
+  it("is listed to an end where a link leads back", async () => {
+    const site = (await stage.sandbox.links())["sftp-site"] ?? "";
+    const listed = await stage.run(["ls", "-R", `${site}Phantom oddities/loop`, "--format", "json"], { env });
+    expect(listed).toMatchObject({ code: 0, stderr: expect.stringContaining("leads back to a folder") });
+    expect(JSON.parse(listed.stdout)).toMatchObject([{ Path: "Phantom oddities/loop/inside.txt" }]);
+  });
+
   it("goes on by SFTP where it was cut, and receives little twice", async () => {
     const dataDir = await temporaryDir();
     await mkdir(join(dataDir, "Large"));

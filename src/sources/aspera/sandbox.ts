@@ -104,14 +104,27 @@ async function buildRoot(world: World): Promise<TreeFolder> {
   const { packages } = await world.packages.opened();
   const [first] = packages;
   return folderOf("", Date.UTC(2024, 0, 1), [
-    ...packages.map(({ title, root }) => ({ ...copied(root), name: title })),
+    ...packages.map(({ title, root }) => copied(root, title)),
     ...(first === undefined ? [] : [{ ...encryptedTree(first.root, AT_REST_PASSPHRASE), name: "encrypted" }]),
   ]);
 }
 
-function copied(folder: TreeFolder): TreeFolder {
-  const children = [...folder.children.values()].map((child) =>
-    child.kind === "folder" ? copied(child) : child,
-  );
-  return { ...folder, children: new Map(children.map((child) => [child.name, child])) };
+/** Links to folders within it lead to the copies. */
+function copied(root: TreeFolder, title: string): TreeFolder {
+  const copies = new Map<TreeFolder, TreeFolder>();
+  const copy = (folder: TreeFolder, name: string): TreeFolder => {
+    const made = { ...folder, name, children: new Map(folder.children) };
+    copies.set(folder, made);
+    for (const child of folder.children.values())
+      if (child.kind === "folder") made.children.set(child.name, copy(child, child.name));
+    return made;
+  };
+  const top = copy(root, title);
+  for (const { children } of copies.values()) {
+    for (const child of children.values()) {
+      if (child.kind !== "link" || child.to?.kind !== "folder") continue;
+      children.set(child.name, { ...child, to: copies.get(child.to) ?? child.to });
+    }
+  }
+  return top;
 }

@@ -8,6 +8,11 @@ import type { Sftp } from "../../transports/sftp/sftp.ts";
 import type { SourceContext } from "../source.ts";
 import type { SiteEntry } from "./map.ts";
 
+/** Loops that a server does not show as such would be followed for ever: links of one path that it does not resolve … */
+const MAX_UNTOLD_LINKS = 8;
+/** … and folders of one path, where it gives a link out as a folder. */
+const MAX_DEPTH = 100;
+
 export class SiteTree {
   readonly #sftp: Sftp;
   readonly #archive: string;
@@ -129,7 +134,7 @@ export class SiteTree {
         const remote = await this.remotePath(path, context);
         return (await (await this.#connection(context)).realPath(remote)) ?? remote;
       });
-    const queue: Place[] = [{ path: entry.path, real: await realOf(entry.path), above: [] }];
+    const queue: Place[] = [{ path: entry.path, real: await realOf(entry.path), above: [], untold: 0 }];
     for (let place = queue.pop(); place; place = queue.pop()) {
       const below = new Map<string, Place>();
       for await (const each of this.folder(place.path, context)) {
@@ -139,14 +144,16 @@ export class SiteTree {
         }
         const name = nameOf(each);
         if (below.has(name)) continue;
-        const real = each.isLink ? await realOf(each.path) : `${place.real.replace(/\/$/u, "")}/${name}`;
+        const here = `${place.real.replace(/\/$/u, "")}/${name}`;
+        const real = each.isLink ? await realOf(each.path) : here;
+        const untold = place.untold + (each.isLink && real === here ? 1 : 0);
         const above = [...place.above, place.real];
-        if (above.includes(real))
-          context.log(
-            "warn",
-            `${this.#sftp.site.host}: ${formatPath(each.path)} leads back to a folder it is in, and is left out`,
-          );
-        else below.set(name, { path: each.path, real, above });
+        const leftOut = (why: string): void =>
+          context.log("warn", `${this.#sftp.site.host}: ${formatPath(each.path)} ${why}, and is left out`);
+        if (above.includes(real)) leftOut("leads back to a folder it is in");
+        else if (untold > MAX_UNTOLD_LINKS || each.path.length > MAX_DEPTH)
+          leftOut("lies as deep as in a loop of links");
+        else below.set(name, { path: each.path, real, above, untold });
       }
       // Depth first: what waits is the folders beside the path, not a whole level of the tree.
       queue.push(...[...below.values()].reverse());
@@ -179,6 +186,8 @@ interface Place {
   readonly real: string;
   /** The same of the folders on the way to it. */
   readonly above: readonly string[];
+  /** How many links on the way to it, itself included, the server does not resolve. */
+  readonly untold: number;
 }
 
 const nameOf = (entry: SiteEntry): string => entry.path.at(-1) ?? "";
