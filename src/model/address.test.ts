@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { parseSelectionLine } from "../selections/line.ts";
-import { isUid, parseTarget } from "./address.ts";
+import { isUid, parsePathWord, parseTarget } from "./address.ts";
 
 describe("isUid", () => {
   it.each([
@@ -20,6 +20,11 @@ describe("isUid", () => {
     "1.2.3.x",
     `1.2.3.${"4".repeat(60)}`,
   ])("refuses %s", (text) => expect(isUid(text)).toBe(false));
+});
+
+it("a PATH that is empty is refused: it does not mean all", () => {
+  expect(() => parseTarget(["tcia:", "LCTSC", ""])).toThrow(/a PATH is empty/u);
+  expect(() => parsePathWord(" ")).toThrow(/a PATH is empty/u);
 });
 
 it("an address made of a UUID can be pasted back and listed in a manifest", () => {

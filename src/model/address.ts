@@ -42,7 +42,7 @@ export function parseTarget(words: readonly string[]): Target {
     return { kind: "file", path: word, more: [] };
   }
   const base = parsePath(match[2] as string, word);
-  const all = paths.length === 0 ? [base] : paths.map((path) => [...base, ...parsePath(path, path)]);
+  const all = paths.length === 0 ? [base] : paths.map((path) => [...base, ...parsePathWord(path)]);
   return { kind: "archive", archive: match[1] as string, paths: all };
 }
 
@@ -51,6 +51,13 @@ export function noPaths(path: string): RunError {
   return new RunError("usage", `a selection takes no further paths, but ${JSON.stringify(path)} was given`, {
     hint: "an archive's name ends in a colon, for example tcia:",
   });
+}
+
+/** A PATH that is a word of its own. Throws `usage` for an empty one: a variable without a value is not the whole archive. */
+export function parsePathWord(word: string): string[] {
+  if (word.trim() === "")
+    throw new RunError("usage", "a PATH is empty", { hint: "leave it out where all is meant" });
+  return parsePath(word, word);
 }
 
 /** Segments split at `/`, each percent-decoded once; one trailing slash is allowed. Throws `usage`. */

@@ -10,7 +10,7 @@ import { RunError } from "../errors.ts";
 import { compareKeys, groupSorted, mergeSorted } from "../lib/external-sort.ts";
 import { readLines } from "../lib/lines.ts";
 import { redactUrl } from "../lib/redact.ts";
-import { noPaths, parsePath, parseTarget } from "../model/address.ts";
+import { noPaths, parsePathWord, parseTarget } from "../model/address.ts";
 import type { Item } from "../model/item.ts";
 import { isManifestLink, LINK_ARCHIVE, parseFileLink } from "../model/link.ts";
 import type { Filters } from "../model/query.ts";
@@ -108,7 +108,7 @@ async function onlyLine(path: string): Promise<string | null> {
 function openSite({ archive, path, bearer }: Site, more: readonly string[], ask: AskContext): Opened {
   if (bearer !== null) ask.links.set(archive, bearer);
   // In a package paths are shown, and often written, with a slash before them.
-  const paths = more.map((word) => [...path, ...parsePath(word.replace(/^\/(?=.)/u, ""), word)]);
+  const paths = more.map((word) => [...path, ...parsePathWord(word.replace(/^\/(?=.)/u, ""))]);
   return { kind: "places", archive, paths: paths.length === 0 ? [path] : paths };
 }
 

@@ -129,6 +129,13 @@ describe("without ascp", () => {
     expect((await listFiles(dir)).filter((path) => path.startsWith("PKG"))).toEqual([]);
   });
 
+  it("a variable that names an ascp which is none is told, and files come over HTTP", async () => {
+    const words = ["get", link("gateway"), "README.txt", "-o", dir];
+    const { code, stderr } = await stage.run(words, { env: { GANTRY_ASCP: "/nonexistent" } });
+    expect(code, stderr).toBe(0);
+    expect(stderr).toContain("GANTRY_ASCP names /nonexistent");
+  });
+
   it("doctor says of a link what is in the way", async () => {
     const { code, said } = await bare("doctor", link("package"), "--format", "tsv");
     expect(said).toMatch(/link\tok/u);
@@ -169,6 +176,12 @@ it("receipts claim no more of ascp than it said: of a session without an end, of
     JSON.parse(proof ?? ""),
   );
   expect(proofs).toEqual([["md5", "count", "size", "ascp-file"]]);
+});
+
+it("an empty PATH is no whole package", async () => {
+  const { code, stderr } = await run("get", link("package"), "", "-o", dir);
+  expect(code, stderr).toBe(2);
+  expect(stderr).toContain("a PATH is empty");
 });
 
 it("ls -l adds up folders, and --format sums is the package's list by path", async () => {
@@ -288,6 +301,7 @@ describe("links that open nothing", () => {
   it("one that is still uploaded: exit 5", async () => {
     const { code, stderr } = await run("get", link("uploading"), "-o", dir);
     expect(stderr).toContain("still being uploaded");
+    expect(stderr).not.toContain("--jobs");
     expect(code).toBe(5);
   });
 });

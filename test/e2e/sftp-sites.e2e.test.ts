@@ -205,6 +205,14 @@ describe("the sandbox's site, by ascp and by SFTP", () => {
     expect(stage.requests("receive")).toHaveLength(1);
   });
 
+  it("comes by SFTP where a variable names an ascp that is none, which is said", async () => {
+    const named = { ...env, GANTRY_ASCP: "/nonexistent" };
+    const args = ["get", `${await address()}/README.txt`, "-o", await freshDir()];
+    const got = await stage.run(args, { env: named });
+    expect(got).toMatchObject({ code: 0, stderr: expect.stringContaining("GANTRY_ASCP names /nonexistent") });
+    expect(await stage.run([...args, "--transport", "ascp"], { env: named })).toMatchObject({ code: 2 });
+  });
+
   it("is listed to an end where a link leads back", async () => {
     const site = (await stage.sandbox.links())["sftp-site"] ?? "";
     const listed = await stage.run(["ls", "-R", `${site}Phantom oddities/loop`, "--format", "json"], { env });

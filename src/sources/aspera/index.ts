@@ -269,11 +269,14 @@ class AsperaSource implements Source {
   /** By which way files come. Throws `usage` where the only one that the user permits is not there. */
   async #road(context: Context): Promise<"ascp" | "sftp"> {
     if (this.#transport === "sftp" || this.#slow !== null) return "sftp";
-    if (await this.#ascp.isThere()) return "ascp";
-    // Tells what to do about it.
-    if (this.#transport === "ascp") await this.#ascp.find();
-    this.#goSlow("ascp is not on this machine (`gantry ascp install` gets it)", context);
-    return "sftp";
+    try {
+      await this.#ascp.find();
+      return "ascp";
+    } catch (error) {
+      if (this.#transport === "ascp" || !(error instanceof RunError) || error.code !== "usage") throw error;
+      this.#goSlow(`${error.message} (${error.hint})`, context);
+      return "sftp";
+    }
   }
 
   #goSlow(why: string, context: Context): void {

@@ -80,7 +80,10 @@ export class FaspexApi {
     if (["failed", "error", "timed_out", "stopped"].includes(facts.uploadStatus))
       throw refuse("was never uploaded whole", "ask the sender");
     if (!["", "completed"].includes(facts.uploadStatus))
-      throw new RunError("archive-busy", `${this.subject} is still being uploaded`, { retry: "spent" });
+      throw new RunError("archive-busy", `${this.subject} is still being uploaded`, {
+        retry: "spent",
+        hint: "run the same command again when its sender has sent all of it",
+      });
     return facts;
   }
 

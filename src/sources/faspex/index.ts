@@ -278,12 +278,14 @@ class FaspexSource implements Source {
       if (!(error instanceof RunError) || error.code !== "usage") throw error;
       try {
         await this.#openGateway(context);
+        if (isNamed(error) && this.#blocked === null) {
+          this.#blocked = error;
+          context.log("warn", `${error.message}: files come over HTTP instead`);
+        }
         return null;
       } catch (none) {
         // What the user named as ascp and is none is the user's to mend.
-        throw none instanceof RunError && none.code === "access-denied" && !/names/u.test(error.message)
-          ? none
-          : error;
+        throw none instanceof RunError && none.code === "access-denied" && !isNamed(error) ? none : error;
       }
     }
   }
@@ -435,6 +437,9 @@ class FaspexSource implements Source {
 
   async close(): Promise<void> {}
 }
+
+/** Of an ascp that was not found: the user named it. */
+const isNamed = ({ message }: RunError): boolean => message.includes(" names ");
 
 interface WantedItem extends Wanted {
   readonly item: Item;

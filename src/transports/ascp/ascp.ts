@@ -75,8 +75,6 @@ export type AscpEvent =
 export interface Ascp {
   /** Which program it is. Throws `usage` when there is none. */
   find(): Promise<FoundAscp>;
-  /** Whether there is one. Throws `usage` when the user names one that is none. */
-  isThere(): Promise<boolean>;
   /** Whether files that are encrypted at rest come out clear. */
   readonly decrypts: boolean;
   readonly secrets: SiteSecrets;
@@ -116,7 +114,6 @@ export function createAscp(options: AscpOptions): Ascp {
     });
   return {
     find,
-    isThere: async () => (await look()) !== null,
     secrets,
     get decrypts() {
       return secrets.decrypts;
