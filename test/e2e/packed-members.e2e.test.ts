@@ -165,14 +165,21 @@ describe.skipIf(!has("zstd") || !has("tar"))(
       expect(lost.stderr).toContain(archive);
     });
 
-    /** An archive file of the folder with its index, somewhere else. */
+    /** An archive file of several pieces, one of them of several members, and its index: somewhere else. */
     const lone = async (): Promise<{ file: string; index: string; text: string; bytes: Buffer }> => {
-      const name = rows[0]?.archive ?? "";
-      const file = join(await temporaryDir(), name);
-      const index = `${file}.index.jsonl`;
-      for (const ending of ["", ".index.jsonl"]) await cp(join(dir, name + ending), file + ending);
-      return { file, index, text: await readFile(index, "utf8"), bytes: await readFile(file) };
+      for (const name of new Set(rows.map(({ archive }) => archive ?? ""))) {
+        const text = await readFile(join(dir, `${name}.index.jsonl`), "utf8");
+        const pieces = piecesOf(text);
+        if (new Set(pieces).size < 2 || new Set(pieces).size === pieces.length) continue;
+        const file = join(await temporaryDir(), name);
+        for (const ending of ["", ".index.jsonl"]) await cp(join(dir, name + ending), file + ending);
+        return { file, index: `${file}.index.jsonl`, text, bytes: await readFile(file) };
+      }
+      throw new Error("no such archive file");
     };
+    /** Where the piece of each line of an index begins. */
+    const piecesOf = (text: string): number[] =>
+      text.match(/"offset":\d+/gu)?.map((found) => Number(found.slice('"offset":'.length))) ?? [];
     /** What each command says of it, one sentence and a hint. */
     const refusals = async (file: string, commands: readonly string[]): Promise<string> => {
       let said = "";
@@ -191,9 +198,9 @@ describe.skipIf(!has("zstd") || !has("tar"))(
     it("an index that is empty, cut or damaged proves nothing", async () => {
       const { file, index, text } = await lone();
       const lines = text.split("\n");
-      const last = JSON.parse(lines.at(-2) ?? "") as { offset: number };
-      const cutAt = lines.findIndex((line) => line.includes(`"offset":${last.offset},`));
-      expect(cutAt).toBeGreaterThan(1);
+      const pieces = piecesOf(text);
+      // Less the lines of the last piece.
+      const cutAt = 1 + pieces.indexOf(pieces.at(-1) ?? 0);
       for (const [content, said] of [
         ["", /index\.jsonl is empty/u],
         [`${lines[0]}\n`, /index\.jsonl names no member/u],
@@ -206,8 +213,9 @@ describe.skipIf(!has("zstd") || !has("tar"))(
         expect(await refusals(file, content === "" ? ["verify", "unpack", "ls"] : ["verify"])).toMatch(said);
       }
       // Within a piece, which is seen as that piece is read.
-      expect(cutAt).toBeLessThan(lines.length - 2);
-      await writeFile(index, `${lines.slice(0, -2).join("\n")}\n`);
+      const within = 1 + pieces.findIndex((offset, at) => offset === pieces[at - 1]);
+      expect(within).toBeGreaterThan(1);
+      await writeFile(index, `${lines.slice(0, within).join("\n")}\n`);
       expect(await refusals(file, ["unpack"])).toContain("more follows than its index names");
       // Without it the archive is read all the same.
       await rm(index);
@@ -242,7 +250,7 @@ describe.skipIf(!has("zstd") || !has("tar"))(
       await writeFile(file, damaged);
       expect(await refusals(file, ["unpack"])).toContain(path.slice(0, path.lastIndexOf("/")));
       await rm(index);
-      expect(await refusals(file, ["ls", "unpack"])).toContain(`${file} is damaged: zstd: `);
+      expect(await refusals(file, ["ls", "unpack"])).toContain(`${file} is damaged: `);
       await writeFile(file, bytes.subarray(0, Math.floor(bytes.length / 2)));
       await refusals(file, ["ls", "unpack"]);
 

@@ -73,7 +73,7 @@ export async function* readPieces(
         const end = reader.position + bytes;
         if (wants(path)) {
           const body = explaining(takeBytes(reader, bytes, "it"));
-          yield { path, bytes, digest, body: proved(body, path, digest, mending) };
+          yield { path, bytes, digest, body: proved(body, `${member.file}: ${path}`, digest, mending) };
         }
         await skipBytes(reader, end - reader.position + tarPadding(bytes), "it");
       }
@@ -94,7 +94,7 @@ const notThere = (): RunError => new RunError("proof-format", "there is somethin
 /** The same bytes; throws `proof-digest` at their end when they are not what was stored. */
 export async function* proved(
   body: AsyncIterable<Uint8Array>,
-  path: string,
+  what: string,
   digest: Digest,
   mending: Mending,
 ): AsyncGenerator<Uint8Array> {
@@ -104,5 +104,5 @@ export async function* proved(
     yield chunk;
   }
   if (hasher.digest() !== digest)
-    throw new RunError("proof-digest", `${path} is not what was stored`, { hint: await mending() });
+    throw new RunError("proof-digest", `${what} is not what was stored`, { hint: await mending() });
 }
