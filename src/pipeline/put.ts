@@ -203,6 +203,11 @@ async function send({ source, path, files, scratch, title, options, context }: S
 async function listLocal(paths: readonly string[]): Promise<Local[]> {
   const found = new Map<string, Local>();
   const add = async (from: string, name: string): Promise<void> => {
+    if (name.includes("\ufffd") && !(await lstat(from).catch(() => null))) {
+      throw new RunError("usage", `the name of ${from} is no UTF-8, and can't be sent`, {
+        hint: "rename it: what is no UTF-8 is shown as \ufffd",
+      });
+    }
     const facts = await onDisk({ operation: "read", path: from }, () => lstat(from));
     if (facts.isDirectory()) {
       const names = await onDisk({ operation: "read", path: from }, () => readdir(from));

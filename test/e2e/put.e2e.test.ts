@@ -95,6 +95,13 @@ describe("to a site", () => {
     },
   );
 
+  it.runIf(process.platform === "linux")("refuses a name that is no UTF-8 in one sentence", async () => {
+    const folder = await temporaryDir();
+    await writeFile(Buffer.concat([Buffer.from(`${folder}/odd`), Buffer.from([0xe9])]), "x");
+    const refused = await stage.run(["put", folder, `${site}in/odd`], { env: ENV });
+    expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining("is no UTF-8") });
+  });
+
   it("is encrypted with the passphrase, and says that it is missing before anything is sent", async () => {
     const missing = await put(`${site}in/safe`, ["--encrypt"]);
     expect(missing).toMatchObject({ code: 4, stderr: expect.stringContaining("ASPERA_SCP_FILEPASS") });
@@ -103,7 +110,10 @@ describe("to a site", () => {
     expect(stage.requests("send")).toHaveLength(0);
     expect(sent()).toHaveLength(0);
     const env = { ...ENV, ASPERA_SCP_FILEPASS: "a passphrase" };
-    expect(await put(`${site}in/safe`, ["--encrypt"], env)).toMatchObject({ code: 0 });
+    expect(await put(`${site}in/safe`, ["--encrypt"], env)).toMatchObject({
+      code: 0,
+      stderr: expect.stringContaining("sums are of the clear files"),
+    });
     const shut = join(await get(`${site}in/safe`), "safe");
     expect(await listFiles(shut)).toContain("one.csv.aspera-env");
     check(join(await get(`${site}in/safe`, env), "safe"), "scans.sha256");

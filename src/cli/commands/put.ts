@@ -99,6 +99,8 @@ export const command = defineCommand<Flags>({
         const what = `${counted(files.length, "file")}, ${sized(bytes)}`;
         if (uploaded === null) say(io, `${what}. Nothing was sent (--dry-run).`);
         else say(io, `Sent: ${what}, to ${shown(uploaded.address)}. Proved: ${uploaded.proof.join(", ")}.`);
+        if (flags.encrypt === true)
+          say(io, "The sums are of the clear files, as they come out with the passphrase.");
         return 0;
       },
       {
