@@ -73,7 +73,7 @@ describe("faults of the machine", () => {
   // 20 series of 80 kB. The last of each sort have room for what is announced, and not for all that comes with it.
   it.skipIf(!canMount).each([
     ["size=700k", 7, /1\.6 MB are to be fetched, and the disk has [\d.]+ kB free/],
-    ["size=64m,nr_inodes=60", 7, /80 files are to be fetched, and the disk has room for \d+ more/],
+    ["size=64m,nr_inodes=60", 7, /80 files are to be written, and the disk has room for \d+ more/],
     ["size=1700k", 3, /disk is full/],
     ["size=64m,nr_inodes=101", 3, /inode/],
     ["size=64m,nr_inodes=110", 3, /inode/],
