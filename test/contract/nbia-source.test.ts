@@ -129,7 +129,8 @@ async function stand(
   const http = createHttp({
     userAgent: "gantry/contract",
     connections: 8,
-    stallTimeoutMs: 250,
+    // Longer than the bomb of the lies keeps the thread on a busy machine.
+    stallTimeoutMs: 1000,
     environment: {},
   });
   const source = createNbiaSource({

@@ -82,13 +82,13 @@ export async function startSshd({ config = "", sftp = true }: SshdOptions = {}):
     });
   };
   const cut = (): void => {
-    for (const pid of childrenOf(child?.pid ?? 0)) process.kill(pid, "SIGKILL");
+    killAll(childrenOf(child?.pid ?? 0));
   };
   const stop = async (): Promise<void> => {
     const running = child;
     child = null;
     if (!running) return;
-    for (const pid of childrenOf(running.pid ?? 0)) process.kill(pid, "SIGKILL");
+    killAll(childrenOf(running.pid ?? 0));
     running.kill("SIGKILL");
     await until("sshd has ended", () => running.exitCode !== null || running.signalCode !== null);
   };
@@ -108,6 +108,17 @@ export async function startSshd({ config = "", sftp = true }: SshdOptions = {}):
       await start();
     },
   };
+}
+
+function killAll(pids: readonly number[]): void {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch (error) {
+      // It has ended meanwhile.
+      if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+    }
+  }
 }
 
 /** Each connection has a process, and that one another. */
