@@ -1,5 +1,5 @@
 /** OpenSSH's own server, on loopback, with an account that may only use SFTP and sees one folder. */
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { chmod, copyFile, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
@@ -41,7 +41,7 @@ export async function startSshd({ config = "", sftp = true }: SshdOptions = {}):
   const user = `gantry-${folder.slice(-6).toLowerCase()}`;
   const password = "a secret of this account";
   const hash = execFileSync("openssl", ["passwd", "-6", password], { encoding: "utf8" }).trim();
-  execFileSync("useradd", ["-M", "-N", "-d", "/", "-s", "/bin/bash", "-p", hash, user]);
+  await account("useradd", ["-M", "-N", "-d", "/", "-s", "/bin/bash", "-p", hash, user]);
   const port = await freePort();
   const makeKey = (name: string): void => {
     execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "t", "-f", join(dir, name)]);
@@ -95,7 +95,7 @@ export async function startSshd({ config = "", sftp = true }: SshdOptions = {}):
   await start();
   atEnd(async () => {
     await stop();
-    execFileSync("userdel", [user], { stdio: "ignore" });
+    await account("userdel", [user]);
     await rm(folder, { recursive: true, force: true });
   });
   return {
@@ -108,6 +108,20 @@ export async function startSshd({ config = "", sftp = true }: SshdOptions = {}):
       await start();
     },
   };
+}
+
+/** Suites beside this one change accounts, too, and a session that was killed may not be over yet. */
+async function account(program: string, args: readonly string[]): Promise<void> {
+  let said = "";
+  await until(`${program} does it`, () => {
+    const { status, stderr } = spawnSync(program, args, { encoding: "utf8" });
+    said = stderr;
+    // userdel(8): 8 in use, 10 the file of groups or accounts is locked; useradd(8): 1 the same.
+    if (status !== 0 && ![1, 8, 10].includes(status ?? -1)) throw new Error(`${program}: ${said}`);
+    return status === 0;
+  }).catch((error: unknown) => {
+    throw new Error(`${program}: ${said}`, { cause: error });
+  });
 }
 
 function killAll(pids: readonly number[]): void {
