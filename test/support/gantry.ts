@@ -50,7 +50,8 @@ afterAll(async () => {
 /** A new empty folder, removed after the suite. */
 export async function temporaryDir(): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), "gantry-test-"));
-  atEnd(() => rm(path, { recursive: true, force: true }));
+  // A background run that has told of its end may still be putting its folder in order.
+  atEnd(() => rm(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }));
   return path;
 }
 
