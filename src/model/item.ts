@@ -31,3 +31,13 @@ export interface Item {
   /** Asked for by a well-formed id that the archive does not show: unknown, withdrawn or not permitted. */
   readonly unknown?: true;
 }
+
+/** An item of which nothing is known but what it was asked for by; see `Item.unknown`. */
+export const buildUnknownItem = (named: Pick<Item, "id" | "archive" | "address">): Item => ({
+  ...named,
+  revision: "",
+  bytes: null,
+  files: null,
+  labels: {},
+  unknown: true,
+});

@@ -1,6 +1,6 @@
 /** Paths and files of a site to items. Pure. */
 
-import type { Item, Row } from "../../model/item.ts";
+import { buildUnknownItem, type Item, type Row } from "../../model/item.ts";
 import { idPath } from "../../model/item-id.ts";
 import { formatAddress } from "../../model/selection.ts";
 import type { Layout, LayoutPlace } from "../source.ts";
@@ -79,16 +79,11 @@ export function fileItem({ archive, entry, selected, decrypts }: FileParts): Ite
 
 export function unknownFile(archive: string, path: readonly string[]): Item {
   const { host } = siteOf(archive);
-  return {
+  return buildUnknownItem({
     id: `aspera-file:${host}/${idPath(path)}`,
-    revision: "",
     archive,
     address: formatAddress(archive, path),
-    bytes: null,
-    files: null,
-    labels: {},
-    unknown: true,
-  };
+  });
 }
 
 export interface FileLocator {

@@ -1,7 +1,7 @@
 /** Files to a path of a site, by ascp. */
-import { RunError } from "../../errors.ts";
 import { formatAddress } from "../../model/selection.ts";
-import type { Ascp, AscpEvent } from "../../transports/ascp/ascp.ts";
+import type { Ascp } from "../../transports/ascp/ascp.ts";
+import { sendFiles } from "../../transports/ascp/send.ts";
 import type { TransferSpec } from "../../transports/ascp/transfer-spec.ts";
 import type { SourceContext, Upload, UploadEvent, Uploaded } from "../source.ts";
 
@@ -33,19 +33,7 @@ export async function* uploadToSite(
     ...(encrypt ? { content_protection: "encrypt" } : {}),
     paths: files.map(({ from, name }) => ({ source: from, destination: name })),
   };
-  let done: Extract<AscpEvent, { type: "done" }> | null = null;
-  let failure: RunError | null = null;
-  for await (const event of ascp.transfer({ spec, folder: scratch, patience: attempt + 1 }, context)) {
-    if (event.type === "progress") yield { type: "progress", bytes: event.bytes };
-    else if (event.type === "file-failed") failure ??= event.error;
-    else if (event.type === "done") done = event;
-  }
-  if (failure) throw failure;
-  const count = done?.files ?? null;
-  if (count !== null && count !== files.length)
-    throw new RunError("proof-count", `${host} has ${count} of the ${files.length} files`);
-  return {
-    address: formatAddress(archive, path),
-    proof: count === null ? ["ascp"] : ["count", "ascp"],
-  };
+  const job = { spec, folder: scratch, patience: attempt + 1 };
+  const proof = yield* sendFiles(ascp, host, job, context);
+  return { address: formatAddress(archive, path), proof };
 }

@@ -3,7 +3,7 @@ import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
 import { digestAlgorithm } from "../../lib/digest.ts";
 import type { Finding } from "../../model/finding.ts";
-import type { Item, Row } from "../../model/item.ts";
+import { buildUnknownItem, type Item, type Row } from "../../model/item.ts";
 import type { Query } from "../../model/query.ts";
 import { formatAddress } from "../../model/selection.ts";
 import type { Ascp } from "../../transports/ascp/ascp.ts";
@@ -209,16 +209,7 @@ class FaspexSource implements Source {
       selected: [],
     });
     const address = formatAddress(this.archive, path);
-    return {
-      id,
-      revision: "",
-      archive: this.archive,
-      address,
-      bytes: null,
-      files: null,
-      labels: {},
-      unknown: true,
-    };
+    return buildUnknownItem({ id, archive: this.archive, address });
   }
 
   async *fetch(items: readonly Item[], options: FetchOptions, context: Context): AsyncIterable<Delivery> {

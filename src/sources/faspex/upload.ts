@@ -1,7 +1,8 @@
 /** Files through a public upload link: a package is created, ascp sends, and the server says when it is complete. */
 import { RunError } from "../../errors.ts";
 import type { Json } from "../../model/item.ts";
-import type { Ascp, AscpEvent } from "../../transports/ascp/ascp.ts";
+import type { Ascp } from "../../transports/ascp/ascp.ts";
+import { sendFiles } from "../../transports/ascp/send.ts";
 import type { TransferSpec } from "../../transports/ascp/transfer-spec.ts";
 import type { SourceContext, Upload, UploadEvent, Uploaded } from "../source.ts";
 import type { FaspexApi, UploadState } from "./api.ts";
@@ -58,19 +59,10 @@ export async function* uploadPackage(
     resume_policy: "sparse_csum",
     paths: files.map(({ from, name: to }) => ({ source: from, destination: to })),
   };
-  let done: Extract<AscpEvent, { type: "done" }> | null = null;
-  let failure: RunError | null = null;
-  for await (const event of ascp.transfer({ spec, folder: scratch, patience: attempt + 1 }, context)) {
-    if (event.type === "progress") yield { type: "progress", bytes: event.bytes };
-    else if (event.type === "file-failed") failure ??= event.error;
-    else if (event.type === "done") done = event;
-  }
-  if (failure) throw failure;
-  const count = done?.files ?? null;
-  if (count !== null && count !== files.length)
-    throw new RunError("proof-count", `${api.host} has ${count} of the ${files.length} files`);
+  const job = { spec, folder: scratch, patience: attempt + 1 };
+  const proof = yield* sendFiles(ascp, api.host, job, context);
   yield* untilComplete(api, id, context);
-  return { address: `${api.host}/${id}`, proof: [...(count === null ? [] : ["count"]), "ascp", "complete"] };
+  return { address: `${api.host}/${id}`, proof: [...proof, "complete"] };
 }
 
 async function* untilComplete(

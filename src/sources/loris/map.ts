@@ -1,7 +1,7 @@
 /** Rows of lists to items, which are named as the trees that come of them. Pure. */
 import { createHash } from "node:crypto";
 import { RunError } from "../../errors.ts";
-import type { Item, Row } from "../../model/item.ts";
+import { buildUnknownItem, type Item, type Row } from "../../model/item.ts";
 import { encodeSegment, formatAddress } from "../../model/selection.ts";
 import type { Layout } from "../source.ts";
 import type { WireRow } from "./api.ts";
@@ -207,16 +207,11 @@ export function jsonText(value: WireRow): string {
 }
 
 export function unknownItem({ archive, host }: Place, path: readonly string[]): Item {
-  return {
+  return buildUnknownItem({
     id: `loris-file:${host}/${path.map(encodeSegment).join("/")}`,
-    revision: "",
     archive,
     address: formatAddress(archive, path),
-    bytes: null,
-    files: null,
-    labels: {},
-    unknown: true,
-  };
+  });
 }
 
 /** As the map made it, read back from a selection. */

@@ -1,5 +1,5 @@
 /** NBIA wire rows to items and rows of ours. Pure. */
-import type { Item, Row, Value } from "../../model/item.ts";
+import { buildUnknownItem, type Item, type Row, type Value } from "../../model/item.ts";
 import { encodeSegment } from "../../model/selection.ts";
 import type { LayoutPlace } from "../source.ts";
 import type { WireRow } from "./wire/rows.ts";
@@ -119,16 +119,11 @@ export function instanceItem(series: Item, sopInstanceUid: string): Item {
 
 export function unknownItem(archive: string, path: readonly string[]): Item {
   const last = path.at(-1) ?? "";
-  return {
+  return buildUnknownItem({
     id: path.length > 1 ? instanceId(last) : seriesId(last),
-    revision: "",
     archive,
     address: `${archive}:${path.map(encodeSegment).join("/")}`,
-    bytes: null,
-    files: null,
-    labels: {},
-    unknown: true,
-  };
+  });
 }
 
 const text = (labels: Row, column: string): string => {

@@ -1,6 +1,6 @@
 /** Wire rows to items. Pure. */
 import type { Digest } from "../../lib/digest.ts";
-import type { Item, Row } from "../../model/item.ts";
+import { buildUnknownItem, type Item, type Row } from "../../model/item.ts";
 import { formatAddress } from "../../model/selection.ts";
 import type { Layout } from "../source.ts";
 import type { WireCollection, WireFile } from "./api.ts";
@@ -40,16 +40,7 @@ export function fileItem(archive: string, row: WireFile, collection: WireCollect
 }
 
 export function unknownItem(archive: string, path: readonly string[]): Item {
-  return {
-    id: itemId(path.at(-1) ?? ""),
-    revision: "",
-    archive,
-    address: formatAddress(archive, path),
-    bytes: null,
-    files: null,
-    labels: {},
-    unknown: true,
-  };
+  return buildUnknownItem({ id: itemId(path.at(-1) ?? ""), archive, address: formatAddress(archive, path) });
 }
 
 /** What the archive vouches for the item's only file; null when it gave no sum. */

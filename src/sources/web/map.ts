@@ -1,6 +1,6 @@
 /** Links and what their servers say of them to items. Pure. */
 
-import type { Item } from "../../model/item.ts";
+import { buildUnknownItem, type Item } from "../../model/item.ts";
 import { LINK_ARCHIVE } from "../../model/link.ts";
 import type { Layout } from "../source.ts";
 import { type Head, revisionOf } from "./head.ts";
@@ -32,16 +32,7 @@ export function fileItem(archive: string, link: string, head: Head): Item {
 }
 
 export function unknownItem(archive: string, link: string): Item {
-  return {
-    id: `${PREFIX}${link}`,
-    revision: "",
-    archive,
-    address: addressOf(archive, link),
-    bytes: null,
-    files: null,
-    labels: {},
-    unknown: true,
-  };
+  return buildUnknownItem({ id: `${PREFIX}${link}`, archive, address: addressOf(archive, link) });
 }
 
 /** Links are addresses as they are; only the archive that they belong to by default is ever made from them. */
