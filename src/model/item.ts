@@ -5,6 +5,8 @@
  * id. Whatever else is known of it (the archive's columns) is its labels.
  */
 
+import { createHash } from "node:crypto";
+
 export type Value = string | number | null;
 
 /** A flat row as an archive gives it, under the archive's own newest column names. Absent values are left out. */
@@ -41,3 +43,11 @@ export const buildUnknownItem = (named: Pick<Item, "id" | "archive" | "address">
   labels: {},
   unknown: true,
 });
+
+/** 24 hex digits: what all that a source keeps of an unfinished item is called by, in every run (`FetchOptions.scratch`). */
+export const scratchName = ({ id, revision }: Pick<Item, "id" | "revision">): string =>
+  createHash("sha256").update(`${id}\n${revision}`).digest("hex").slice(0, 24);
+
+/** What a file's name says of which item it is; a dot before it marks what is being written. Null for other files. */
+export const scratchNameOf = (fileName: string): string | null =>
+  /^\.?([0-9a-f]{24})(?![0-9a-f])/u.exec(fileName)?.[1] ?? null;

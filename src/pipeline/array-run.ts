@@ -62,6 +62,7 @@ export async function work(run: FolderRun, part: Exclude<ArrayPart, { part: "pla
   await loadLinks(state, run.environment.links);
   const opened = await run.begin(state, state.facts?.layout ?? "", { array, task });
   const { handle, receipts, unfinished } = opened;
+  let whole = false;
   try {
     handle.update({ requests: record.requests });
     await stopPredecessors(state, { array, run: report.run, task });
@@ -82,15 +83,19 @@ export async function work(run: FolderRun, part: Exclude<ArrayPart, { part: "pla
       tasks: share.tasks(),
       total: share.taken,
       holds: (item) => share.holds(item),
+      before: (item) => share.before(item),
       onEvent: (event) => share.event(event),
     };
     await run.transfer(work, opened);
     run.context.signal.throwIfAborted();
     report.here = { ...share.here };
-    if (part.part === "finish") await finish(run, opened, record, share);
+    if (part.part === "finish") {
+      await finish(run, opened, record, share);
+      whole = report.failedItems === 0;
+    }
   } finally {
     await receipts.close();
-    await unfinished.remove({ whole: false });
+    await unfinished.remove({ whole });
   }
 }
 

@@ -101,6 +101,11 @@ export class Share {
     return slice !== undefined && (await this.#leases.holds(slice.lease));
   }
 
+  /** Runs that had the slice of an item before. */
+  before({ id }: Item): readonly string[] {
+    return this.#slices.get(id)?.lease.before ?? [];
+  }
+
   /** Told of every event of the transfer: when all of a slice is settled, it is ended. */
   async event(event: RunEvent): Promise<void> {
     if (event.type !== "item-stored" && event.type !== "item-adopted" && event.type !== "item-failed") return;

@@ -5,12 +5,11 @@
  * that early, the next drop or get in the folder finishes it (`finishDrops`). Needs no network: what is dropped is
  * found by the labels that the folder's own selections hold.
  */
-import { lstat, rm } from "node:fs/promises";
+import { lstat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { RunError } from "../errors.ts";
 import type { Context } from "../lib/context.ts";
 import { digestAlgorithm, hashFile } from "../lib/digest.ts";
-import { onDisk } from "../lib/durable-file.ts";
 import { compareKeys, ExternalSort, groupSorted, mergeSorted } from "../lib/external-sort.ts";
 import type { Item } from "../model/item.ts";
 import type { Filters } from "../model/query.ts";
@@ -157,7 +156,7 @@ async function dropIn(
         ...environment,
         run,
         temporary,
-        resumable: unfinished.resumable,
+        forget: () => unfinished.forget(),
       });
       return { ...found, done: true, deletedFiles };
     } finally {
@@ -252,8 +251,8 @@ function histories(state: StateFolder, folder: () => Promise<string>): ReturnTyp
 export interface FinishOptions extends DropEnvironment {
   readonly run: string;
   readonly temporary: () => Promise<string>;
-  /** Where unfinished data wait to be resumed (`Unfinished.resumable`). */
-  readonly resumable: string;
+  /** Removes unfinished data that wait to be resumed (`Unfinished.forget`). */
+  readonly forget: () => Promise<void>;
 }
 
 /**
@@ -268,10 +267,7 @@ export async function finishDrops(state: StateFolder, options: FinishOptions): P
   } finally {
     await receipts.close();
   }
-  const { resumable } = options;
-  await onDisk({ operation: "delete", path: resumable }, () =>
-    rm(resumable, { recursive: true, force: true }),
-  );
+  await options.forget();
   const store = await options.store(state);
   await store.settle({
     run: options.run,

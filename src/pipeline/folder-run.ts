@@ -50,6 +50,8 @@ export interface Work {
   /** May grow. */
   readonly total: Tally & Partial<Announced>;
   readonly holds?: (item: Item) => Promise<boolean>;
+  /** Runs that had an item before, and may have left something of it. */
+  readonly before?: (item: Item) => readonly string[];
   readonly onEvent?: (event: RunEvent) => Promise<void>;
 }
 
@@ -115,7 +117,7 @@ export class FolderRun {
     });
     this.#handle = handle;
     handle.stopSignal.addEventListener("abort", () => this.#stopping.abort(handle.stopSignal.reason));
-    const unfinished = await openUnfinished(state, run, { scratch, shared: member !== undefined });
+    const unfinished = await openUnfinished(state, run, { scratch });
     this.#opened = { state, layout, store, handle, unfinished, receipts: new ReceiptWriter(state, run) };
     return this.#opened;
   }
@@ -161,7 +163,7 @@ export class FolderRun {
   }
 
   async transfer(work: Work, { state, store, receipts, handle, unfinished }: Opened): Promise<void> {
-    const { partial, scratch, resumable } = unfinished;
+    const { partial, scratch, resumable, leftovers } = unfinished;
     const sink = store.sink({
       run: this.report.run,
       partial: join(partial, "items"),
@@ -188,6 +190,8 @@ export class FolderRun {
         },
         jobs: this.options.jobs ?? this.environment.jobs,
         scratch: resumable,
+        takeOver: (item, onBytes) =>
+          leftovers.takeOver(item, work.before?.(item) ?? [], { signal: this.context.signal, onBytes }),
         context: this.sourceContext(),
         emit: async (event) => {
           await this.report.emit(event);

@@ -160,7 +160,8 @@ class GetRun {
       if (await store.isUnsettled()) await this.#run.settle(opened, { publish: false });
       await this.#finishDrops(opened);
       await this.#fill(opened, typed);
-      whole = this.#run.report.failedItems === 0;
+      // A plan is only the beginning: its tasks go on with what is here.
+      whole = this.#run.report.failedItems === 0 && this.#options.array === undefined;
     } finally {
       await receipts.close();
       await unfinished.remove({ whole });
@@ -201,7 +202,7 @@ class GetRun {
         store,
         run,
         temporary,
-        resumable: unfinished.resumable,
+        forget: () => unfinished.forget(),
       });
     } catch (error) {
       if (this.#run.context.signal.aborted || !(error instanceof RunError)) throw error;

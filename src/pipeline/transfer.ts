@@ -33,6 +33,8 @@ export interface TransferOptions {
   readonly jobs: number;
   /** For what a source can resume; see `FetchOptions`. */
   readonly scratch: string;
+  /** Brings there what other runs left of an item; told of the bytes that it has to copy. */
+  readonly takeOver: (item: Item, onBytes: (bytes: number) => void) => Promise<void>;
   readonly context: SourceContext;
   readonly emit: (event: RunEvent) => Promise<void>;
   readonly warn: (sentence: string) => void;
@@ -188,6 +190,7 @@ class BatchTransfer {
     for (const each of this.#open.values()) await each.begin();
     let before = 0;
     try {
+      await this.#takeOver();
       const source = await this.#options.source(first.item.archive);
       await context.retry.run(
         first.item.address,
@@ -279,6 +282,22 @@ class BatchTransfer {
     // The longest wish holds for all.
     const [why] = [...this.#again.values()].sort((a, b) => (b.retryAfterMs ?? 0) - (a.retryAfterMs ?? 0));
     if (why) throw why;
+  }
+
+  async #takeOver(): Promise<void> {
+    const { takeOver, onWritten } = this.#options;
+    for (const { item } of this.#open.values()) {
+      let copied = 0;
+      try {
+        await takeOver(item, (bytes) => {
+          copied += bytes;
+          onWritten(bytes);
+        });
+      } finally {
+        // Progress for who looks on: nothing has come by it.
+        onWritten(-copied);
+      }
+    }
   }
 
   /** What another run took over since is not fetched in vain. */

@@ -297,8 +297,9 @@ export interface FetchOptions {
   /** Which try this is for the item, from 0: patience grows with it. */
   readonly attempt: number;
   /**
-   * A folder for what can be resumed, on the disk for unfinished data; it may not exist yet, and other fetches use it,
-   * too, so files are named after the item. Survives the process, until a run of the target folder ends without failure.
+   * A folder for what can be resumed, on the disk for unfinished data; it may not exist yet, and other fetches of this run
+   * use it, too. What is in it, or in a folder in it, begins with the `scratchName` of its item: another run that goes on
+   * with the item takes just that. Survives the process, until a run of the target folder ends without failure.
    */
   readonly scratch: string;
   /**

@@ -205,10 +205,20 @@ export async function readLiveRuns(state: StateFolder): Promise<ReadonlySet<stri
 export async function readLives(state: StateFolder): Promise<(run: string) => Life> {
   const lives = new Map<string, Life>();
   for (const each of await readRuns(state)) {
-    if (each.exit !== null) continue;
-    lives.set(each.run, each.silent ? "silent" : livesHere(each) === false ? "gone" : "lives");
+    lives.set(each.run, lifeOf(each));
   }
   return (run) => lives.get(run) ?? "gone";
+}
+
+/** Of one run; without a record nothing proves that it is gone. */
+export async function readLife(state: StateFolder, run: string): Promise<Life> {
+  const record = await readRun(state, run);
+  return record === null ? "silent" : lifeOf(record);
+}
+
+function lifeOf(record: SeenRun): Life {
+  if (record.exit !== null || (record.host === hostname() && livesHere(record) === false)) return "gone";
+  return record.silent ? "silent" : "lives";
 }
 
 /**

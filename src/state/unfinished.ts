@@ -3,7 +3,8 @@ import { createHash } from "node:crypto";
 import { rm, rmdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { basename, join, resolve } from "node:path";
-import { makeFolder } from "../lib/durable-file.ts";
+import { makeFolder, onDisk } from "../lib/durable-file.ts";
+import { Leftovers } from "./leftovers.ts";
 import { livesHere, readLiveRuns, readRuns, type SeenRun } from "./runs.ts";
 import { readNames, type StateFolder } from "./state-folder.ts";
 
@@ -12,11 +13,12 @@ export interface Unfinished {
   readonly partial: string;
   /** On the disk that `--scratch` names, else null. */
   readonly scratch: string | null;
-  /**
-   * What a source can resume: the same folder for every run, on the scratch disk if there is one. May not exist. Of a
-   * run that shares the target with others it is the run's own: one believed dead may still write to what it left.
-   */
+  /** For what a source can resume: this run's own, on the scratch disk if there is one. May not exist. */
   readonly resumable: string;
+  /** What other runs left of the same kind. */
+  readonly leftovers: Leftovers;
+  /** Removes all that any run left to be resumed, of whatever item. */
+  forget(): Promise<void>;
   /** Removes this run's folders. `whole`: nothing is left to resume either, unless another run is at work. */
   remove(options: { readonly whole: boolean }): Promise<void>;
 }
@@ -27,10 +29,7 @@ const RESUMABLE = "resumable";
 export async function openUnfinished(
   state: StateFolder,
   run: string,
-  {
-    scratch: scratchBase,
-    shared = false,
-  }: { readonly scratch?: string | undefined; readonly shared?: boolean } = {},
+  { scratch: scratchBase }: { readonly scratch?: string | undefined } = {},
 ): Promise<Unfinished> {
   const scratchHome = scratchBase === undefined ? null : join(resolve(scratchBase), scratchName(state));
   await removeOldScratch(state, scratchHome);
@@ -50,21 +49,24 @@ export async function openUnfinished(
   for (const path of [partial, ...(scratch === null ? [] : [scratch])]) {
     await makeFolder(path, { mode: 0o700 });
   }
-  const resumable = shared
-    ? join(scratch ?? partial, RESUMABLE)
-    : join(scratchHome ?? state.path("partial"), RESUMABLE);
+  const pool = join(scratchHome ?? state.path("partial"), RESUMABLE);
+  const resumable = join(pool, run);
+  const forget = (): Promise<void> =>
+    onDisk({ operation: "delete", path: pool }, () => rm(pool, { recursive: true, force: true }));
   return {
     partial,
     scratch,
     resumable,
+    leftovers: await Leftovers.open(state, { pool, run, temporary: scratch ?? partial }),
+    forget,
     remove: async ({ whole }) => {
       await rm(partial, { recursive: true, force: true });
       if (scratch !== null) await rm(scratch, { recursive: true, force: true });
-      const alone = [...live].every((name) => name === run);
-      if (whole && alone) await rm(resumable, { recursive: true, force: true });
-      // Others' unfinished data keep them.
-      if (scratchHome !== null)
-        for (const path of [resumable, scratchHome]) await rmdir(path).catch(() => undefined);
+      const alone = [...(await readLiveRuns(state))].every((name) => name === run);
+      if (whole && alone) await forget();
+      // What is unfinished keeps them.
+      for (const path of [resumable, pool, ...(scratchHome === null ? [] : [scratchHome])])
+        await rmdir(path).catch(() => undefined);
     },
   };
 }

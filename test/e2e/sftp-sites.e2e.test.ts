@@ -142,7 +142,7 @@ describe.skipIf(!canRunSshd)("a site of OpenSSH (needs sshd, root)", () => {
     const resumable = join(dir, ".gantry", "partial", "resumable");
     const grown = (bytes: number) => () =>
       existsSync(resumable) &&
-      readdirSync(resumable).some(
+      readdirSync(resumable, { encoding: "utf8", recursive: true }).some(
         (name) => name.endsWith(".part") && statSync(join(resumable, name)).size > bytes,
       );
     const first = stage.start(slow, { env });

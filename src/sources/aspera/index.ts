@@ -6,12 +6,12 @@
 import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
 import type { Finding } from "../../model/finding.ts";
-import type { Item, Row } from "../../model/item.ts";
+import { type Item, type Row, scratchName } from "../../model/item.ts";
 import { filterNames, type Query } from "../../model/query.ts";
 import type { Ascp } from "../../transports/ascp/ascp.ts";
 import { checkStaysClear } from "../../transports/ascp/clear-files.ts";
 import { readReceived } from "../../transports/ascp/received-files.ts";
-import { AscpRoad, checkedOf, digest, type Received, type Wanted } from "../../transports/ascp/road.ts";
+import { AscpRoad, checkedOf, type Received, type Wanted } from "../../transports/ascp/road.ts";
 import type { TransferSpec } from "../../transports/ascp/transfer-spec.ts";
 import type { Sftp } from "../../transports/sftp/sftp.ts";
 import type {
@@ -201,7 +201,7 @@ class AsperaSource implements Source {
       const file = fileOf(item);
       if (file === null) yield* this.#fetchPath(item, options, context);
       else if (!file.unreadable) {
-        const key = digest(`${item.id}\n${item.revision}`);
+        const key = scratchName(item);
         wanted.push({ item, file, path: file.path, key, decrypted: isDecrypted(item) });
       } else {
         const what = `${this.#site.host}: the name of ${item.labels.Path} is no UTF-8, and can't be asked for`;

@@ -1,9 +1,8 @@
 /** A whole path by ascp: first the transfer into scratch, then what came as entries. */
-import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
-import type { Item } from "../../model/item.ts";
+import { type Item, scratchName } from "../../model/item.ts";
 import type { Ascp } from "../../transports/ascp/ascp.ts";
 import { FolderTransfer } from "../../transports/ascp/folder-transfer.ts";
 import { readReceived } from "../../transports/ascp/received-files.ts";
@@ -20,9 +19,7 @@ export class PathDelivery {
     this.#item = item;
     this.#spec = spec;
     const { scratch, attempt, onArrived, onPromised } = options;
-    // The same for the same path of the same server, so that another run goes on with it.
-    const name = createHash("sha256").update(`${item.id}\n${item.revision}`).digest("hex").slice(0, 24);
-    const folder = join(scratch, `ascp-${name}`);
+    const folder = join(scratch, scratchName(item));
     const promised = (bytes: number): void => onPromised?.(item, bytes);
     this.#transfer = new FolderTransfer({ ascp, folder, attempt, onArrived, onPromised: promised });
   }

@@ -1,8 +1,8 @@
 /** One file by SFTP: from the server, or from where an earlier try was cut. */
 import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
-import type { Item } from "../../model/item.ts";
-import { PartFile } from "../../transports/part-file.ts";
+import { PartFile } from "../../lib/part-file.ts";
+import { type Item, scratchName } from "../../model/item.ts";
 import type { Sftp } from "../../transports/sftp/sftp.ts";
 import type { Delivery, Entry } from "../source.ts";
 import { type FileLocator, fileNameOf, isDecrypted } from "./map.ts";
@@ -43,10 +43,10 @@ async function* body({ item, file, remotePath, sftp, scratch }: SftpParts, conte
   const { bytes, mtimeSeconds } = file;
   const path = await remotePath();
   const condition = item.revision;
-  let part = bytes >= RESUMED_FROM_BYTES ? await PartFile.open(scratch, item.id) : null;
+  let part = bytes >= RESUMED_FROM_BYTES ? await PartFile.open(scratch, scratchName(item)) : null;
   if (part?.facts && part.facts.condition !== condition) {
     await part.remove();
-    part = await PartFile.open(scratch, item.id);
+    part = await PartFile.open(scratch, scratchName(item));
   }
   let over = false;
   try {

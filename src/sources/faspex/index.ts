@@ -3,7 +3,7 @@ import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
 import { digestAlgorithm } from "../../lib/digest.ts";
 import type { Finding } from "../../model/finding.ts";
-import { buildUnknownItem, type Item, type Row } from "../../model/item.ts";
+import { buildUnknownItem, type Item, type Row, scratchName } from "../../model/item.ts";
 import type { Query } from "../../model/query.ts";
 import { formatAddress } from "../../model/selection.ts";
 import type { Ascp } from "../../transports/ascp/ascp.ts";
@@ -225,7 +225,7 @@ class FaspexSource implements Source {
         wanted.push({
           item,
           path,
-          key: digest(`${item.id}\n${item.revision}`),
+          key: scratchName(item),
           decrypted: isDecrypted(item),
         });
       else {

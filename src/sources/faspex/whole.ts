@@ -6,12 +6,12 @@ import { join } from "node:path";
 import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
 import { type Digest, digestAlgorithm } from "../../lib/digest.ts";
-import type { Item, Row } from "../../model/item.ts";
+import { type Item, type Row, scratchName } from "../../model/item.ts";
 import type { Query } from "../../model/query.ts";
 import type { Ascp } from "../../transports/ascp/ascp.ts";
 import { FolderTransfer } from "../../transports/ascp/folder-transfer.ts";
 import { readReceived, receivedFiles } from "../../transports/ascp/received-files.ts";
-import { AT_REST, digest } from "../../transports/ascp/road.ts";
+import { AT_REST } from "../../transports/ascp/road.ts";
 import type { Delivery, Entry, FetchOptions, SourceContext, Statement } from "../source.ts";
 import type { FaspexApi } from "./api.ts";
 import { wholeItem, wholeRow } from "./map.ts";
@@ -52,7 +52,7 @@ export class WholePackage {
   async fetch(item: Item, options: FetchOptions, context: Context): Promise<Delivery> {
     if (this.#ascp === null) throw new Error("a whole package comes by ascp");
     const { scratch, attempt, onArrived, onPromised } = options;
-    const folder = join(scratch, `ascp-${digest(`${item.id}\n${item.revision}`)}`);
+    const folder = join(scratch, scratchName(item));
     const promised = (bytes: number): void => onPromised?.(item, bytes);
     const parts = { ascp: this.#ascp, folder, attempt, onArrived, onPromised: promised };
     const transfer = new FolderTransfer(parts);

@@ -2,9 +2,9 @@
 import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
 import { createHasher, type Digest, isDigest } from "../../lib/digest.ts";
-import type { Item } from "../../model/item.ts";
+import { PartFile } from "../../lib/part-file.ts";
+import { type Item, scratchName } from "../../model/item.ts";
 import type { HttpResponse } from "../../transports/http.ts";
-import { PartFile } from "../../transports/part-file.ts";
 import type { Statement } from "../source.ts";
 import type { WebApi } from "./api.ts";
 import { checkFormat, LOOKED_AT_BYTES } from "./format-check.ts";
@@ -50,7 +50,7 @@ export class Transfer {
   async *body(): AsyncGenerator<Uint8Array> {
     const { item, link, name, api, scratch, context } = this.#parts;
     const keeps = item.bytes !== null && item.bytes >= RESUMED_FROM_BYTES;
-    const part = keeps ? await PartFile.open(scratch, item.id) : null;
+    const part = keeps ? await PartFile.open(scratch, scratchName(item)) : null;
     const before = part?.facts ?? null;
     const resume = before && { firstByte: before.syncedBytes, condition: before.condition };
     const response = await api.content(link, resume, context);

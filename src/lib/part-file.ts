@@ -1,13 +1,12 @@
 /**
- * The received beginning of a file, kept across processes: `HASH.part` and beside it `HASH.json`, which says how many of
+ * The received beginning of a file, kept across processes: `NAME.part` and beside it `NAME.json`, which says how many of
  * its bytes are surely on the disk and of which version of the file they are. What was not synced is fetched again.
  */
-import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { type FileHandle, open, readFile, rm } from "node:fs/promises";
+import { type FileHandle, open, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
-import { makeFolder, onDisk, writeFileDurably } from "../lib/durable-file.ts";
+import { makeFolder, onDisk, writeAll, writeFileDurably } from "./durable-file.ts";
 
 /** So much may be received twice after a crash. */
 const SYNC_BYTES = 16 * 1024 * 1024;
@@ -41,8 +40,8 @@ export class PartFile {
     this.#facts = facts;
   }
 
-  static async open(folder: string, itemId: string): Promise<PartFile> {
-    const path = join(folder, createHash("sha256").update(itemId).digest("hex").slice(0, 32));
+  static async open(folder: string, name: string): Promise<PartFile> {
+    const path = join(folder, name);
     return new PartFile(folder, path, await readFacts(path));
   }
 
@@ -118,6 +117,55 @@ export class PartFile {
     const file = this.#file;
     this.#file = null;
     await file?.close();
+  }
+}
+
+export interface CopyOptions {
+  /** Folders that hold the two part files. */
+  readonly from: string;
+  readonly to: string;
+  /** A folder on the disk of `to` for what is not whole yet; exists. */
+  readonly temporary: string;
+  readonly signal: AbortSignal;
+  readonly onBytes: (bytes: number) => void;
+}
+
+/**
+ * A second part file out of what is surely on the disk of another one, whose writer may be alive and go on with it: it
+ * only ever appends behind those bytes, or begins anew and then says so first. False when there was nothing to copy or
+ * it began anew meanwhile. Throws `disk-…`.
+ */
+export async function copyPart(name: string, options: CopyOptions): Promise<boolean> {
+  const { from, to, temporary, signal, onBytes } = options;
+  const source = join(from, name);
+  const facts = await readFacts(source);
+  if (facts === null) return false;
+  await makeFolder(to, { mode: 0o700 });
+  const copy = join(temporary, `${name}.part`);
+  const at = { operation: "write", path: copy };
+  try {
+    let copied = 0;
+    const file = await onDisk(at, () => open(copy, "w", 0o600));
+    try {
+      const bytes = createReadStream(`${source}.part`, { end: facts.syncedBytes - 1, signal });
+      for await (const chunk of bytes as AsyncIterable<Uint8Array>) {
+        await onDisk(at, () => writeAll(file, chunk));
+        copied += chunk.length;
+        onBytes(chunk.length);
+      }
+      await onDisk({ operation: "sync", path: copy }, () => file.datasync());
+    } finally {
+      await file.close();
+    }
+    const now = await readFacts(source);
+    if (copied !== facts.syncedBytes || now?.condition !== facts.condition || now.bytes !== facts.bytes)
+      return false;
+    const path = join(to, `${name}.part`);
+    await onDisk({ operation: "rename", path }, () => rename(copy, path));
+    await writeFileDurably(join(to, `${name}.json`), `${JSON.stringify(facts)}\n`, { mode: 0o600 });
+    return true;
+  } finally {
+    await rm(copy, { force: true });
   }
 }
 
