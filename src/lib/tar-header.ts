@@ -26,9 +26,9 @@ export function tarHeader(path: string, bytes: number): Buffer {
   return Buffer.concat([block({ prefix: "", name: "PaxHeader" }, body.length, "x"), body, padding, own]);
 }
 
-/** How long `tarHeader` is, for members below 8 GiB. */
-export function tarHeaderBytes(path: string): number {
-  return splitName(path) === null ? tarHeader(path, 0).length : TAR_BLOCK;
+/** How long `tarHeader` is; without `bytes` for members below 8 GiB. */
+export function tarHeaderBytes(path: string, bytes = 0): number {
+  return splitName(path) === null || bytes > MAX_OCTAL_SIZE ? tarHeader(path, bytes).length : TAR_BLOCK;
 }
 
 /** Zeros after the bytes of a member, so that the next one begins at a block. */

@@ -4,12 +4,13 @@ import type { Dataset, SandboxInstance, SandboxSeries } from "../../src/sandbox/
 import { encodeDicomHead } from "../../src/sandbox/data/dicom-writer.ts";
 import { datasetOf, type SeriesParts, tinyBytes, tinySeries } from "../../src/sandbox/tiny-dataset.ts";
 
-/** One image: a DICOM head and `pixelBytes` (even) of a pattern that depends on the UID. */
+/** One image: a DICOM head and `pixelBytes` (even) of a pattern that depends on the UID; `quick`: little work for compressors. */
 export function dicomImage(
   seriesInstanceUid: string,
   sopInstanceUid: string,
   instanceNumber: number,
   pixelBytes = 2000,
+  quick = false,
 ): SandboxInstance {
   const head = encodeDicomHead(
     {
@@ -22,7 +23,10 @@ export function dicomImage(
     },
     { vr: "OW", sizeBytes: pixelBytes },
   );
-  const bytes = Buffer.concat([head, tinyBytes(sopInstanceUid, pixelBytes)]);
+  const bytes = Buffer.concat([
+    head,
+    quick ? quickBytes(sopInstanceUid, pixelBytes) : tinyBytes(sopInstanceUid, pixelBytes),
+  ]);
   return {
     sopInstanceUid,
     sopClassUid: "1.2.840.10008.5.1.4.1.1.2",
@@ -36,13 +40,23 @@ export function dicomImage(
   };
 }
 
+/** A twelfth that nothing makes smaller, then zeros. */
+function quickBytes(sopInstanceUid: string, sizeBytes: number): Uint8Array {
+  const noise = createHash("shake256", { outputLength: Math.ceil(sizeBytes / 12) });
+  return Buffer.concat([noise.update(sopInstanceUid).digest(), Buffer.alloc(sizeBytes)], sizeBytes);
+}
+
 export function dicomSeries(
   seriesInstanceUid: string,
-  parts: SeriesParts & { readonly count?: number; readonly pixelBytes?: number } = {},
+  parts: SeriesParts & {
+    readonly count?: number;
+    readonly pixelBytes?: number;
+    readonly quick?: boolean;
+  } = {},
 ): SandboxSeries {
-  const { count = 3, pixelBytes = 2000, ...rest } = parts;
+  const { count = 3, pixelBytes = 2000, quick = false, ...rest } = parts;
   const images = Array.from({ length: count }, (_, index) =>
-    dicomImage(seriesInstanceUid, `${seriesInstanceUid}.${index + 1}`, index + 1, pixelBytes),
+    dicomImage(seriesInstanceUid, `${seriesInstanceUid}.${index + 1}`, index + 1, pixelBytes, quick),
   );
   return tinySeries(seriesInstanceUid, { images, ...rest });
 }

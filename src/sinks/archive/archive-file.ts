@@ -10,9 +10,10 @@ import { onDisk } from "../../lib/durable-file.ts";
 import { readBytes } from "../../lib/read-file.ts";
 import { TAR_END } from "../../lib/tar-header.ts";
 import { indexPath } from "../../model/receipt.ts";
-import { openIndex } from "./archive-index.ts";
-import { openCodec } from "./codec.ts";
-import { endMending, fileMending } from "./damage.ts";
+import { memberEnd, openIndex } from "./archive-index.ts";
+import { findBlanks } from "./blanks.ts";
+import { type Codec, openCodec, type PackFormat } from "./codec.ts";
+import { bothMending, fileMending } from "./damage.ts";
 import { type PlacedLine, readPieces } from "./read-pieces.ts";
 import type { Range } from "./shard.ts";
 
@@ -49,36 +50,49 @@ const MOST_END = 4096;
 
 type Unpack = (raw: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
 
-const FORMATS: readonly (readonly [ending: RegExp, Unpack])[] = [
-  [/\.tar$/iu, (raw) => raw],
-  [/\.(tar\.zst|tzst)$/iu, (raw) => openCodec("tar.zst").unpack(raw)],
-  [/\.(tar\.xz|txz)$/iu, (raw) => openCodec("tar.xz").unpack(raw)],
-  [/\.(tar\.gz|tgz)$/iu, gunzip],
+const FORMATS: readonly (readonly [ending: RegExp, format: PackFormat | null])[] = [
+  [/\.tar$/iu, "tar"],
+  [/\.(tar\.zst|tzst)$/iu, "tar.zst"],
+  [/\.(tar\.xz|txz)$/iu, "tar.xz"],
+  // Of other programs only.
+  [/\.(tar\.gz|tgz)$/iu, null],
 ];
 
 /** Whether a name is one of an archive file that can be read. */
 export const isArchiveName = (path: string): boolean => FORMATS.some(([ending]) => ending.test(path));
 
+export interface ArchiveFileOptions {
+  /** Of an archive with an index: what stands in the place of members that are gone is read to its last byte, too. */
+  readonly thorough?: boolean;
+}
+
 /** Throws `usage` for what is no archive file. */
-export async function openArchiveFile(path: string): Promise<ArchiveFile> {
-  const unpack = FORMATS.find(([ending]) => ending.test(path))?.[1];
-  if (unpack === undefined)
+export async function openArchiveFile(
+  path: string,
+  { thorough = false }: ArchiveFileOptions = {},
+): Promise<ArchiveFile> {
+  const format = FORMATS.find(([ending]) => ending.test(path))?.[1];
+  if (format === undefined)
     throw new RunError("usage", `${path} is no archive file by its name`, {
       hint: "names end in .tar, .tar.zst, .tar.xz or .tar.gz",
     });
   const facts = await onDisk({ operation: "read", path }, () => stat(path));
   if (!facts.isFile()) throw new RunError("usage", `${path} is no file`);
+  if (format === null) return new PlainArchive(path, gunzip);
+  const codec = openCodec(format);
   const indexed = await openIndex(indexPath(path));
-  return indexed ? new IndexedArchive(path, unpack) : new PlainArchive(path, unpack);
+  return indexed ? new IndexedArchive(path, codec, thorough) : new PlainArchive(path, codec.unpack);
 }
 
 class IndexedArchive implements ArchiveFile {
   readonly #path: string;
-  readonly #unpack: Unpack;
+  readonly #codec: Codec;
+  readonly #thorough: boolean;
 
-  constructor(path: string, unpack: Unpack) {
+  constructor(path: string, codec: Codec, thorough: boolean) {
     this.#path = path;
-    this.#unpack = unpack;
+    this.#codec = codec;
+    this.#thorough = thorough;
   }
 
   async *members(): AsyncGenerator<ArchiveMember> {
@@ -89,7 +103,7 @@ class IndexedArchive implements ArchiveFile {
 
   async *read(wants: (path: string) => boolean) {
     const seen = { end: 0 };
-    yield* readPieces(this.#lines(seen), this.#unpack, wants, {
+    yield* readPieces(this.#lines(seen), this.#codec.unpack, wants, {
       known: "its index names",
       mending: () => fileMending(this.#path),
     });
@@ -99,19 +113,30 @@ class IndexedArchive implements ArchiveFile {
   /** After the last member comes the end of an archive, and nothing else: else one of the two files was cut. */
   async #proveEnd(end: number): Promise<void> {
     const path = this.#path;
-    const fault = async (what: string): Promise<RunError> =>
-      new RunError("proof-format", what, { hint: await endMending(path) });
-    if (end === 0) throw await fault(`${indexPath(path)} names no member: it was cut`);
+    if (end === 0) throw await this.#fault(`${indexPath(path)} names no member: it was cut`);
     const { size } = await onDisk({ operation: "read", path }, () => stat(path));
-    if (size <= end) throw await fault(`${path} was cut: it has no end of an archive`);
+    if (size <= end) throw await this.#fault(`${path} was cut: it has no end of an archive`);
     if (size - end > MOST_END || !(await this.#holdsEnd({ offset: end, length: size - end })))
-      throw await fault(`${path} goes on after the last member that its index names`);
+      throw await this.#fault(`${path} goes on after the last member that its index names`);
+  }
+
+  async #fault(what: string): Promise<RunError> {
+    return new RunError("proof-format", what, { hint: await bothMending(this.#path) });
+  }
+
+  /** Between the pieces that the index names lies nothing that holds members: else lines of it were lost. */
+  async #proveGap(gap: Range, before: string): Promise<void> {
+    const path = this.#path;
+    const found = await findBlanks(path, this.#codec, gap, this.#thorough);
+    if (found === "cut") throw await this.#fault(`${path} was cut: it ends before ${before}`);
+    if (found === "other")
+      throw await this.#fault(`${path} holds something before ${before} that its index does not name`);
   }
 
   async #holdsEnd(range: Range): Promise<boolean> {
     const parts: Uint8Array[] = [];
     try {
-      for await (const part of this.#unpack(readBytes(this.#path, range))) parts.push(part);
+      for await (const part of this.#codec.unpack(readBytes(this.#path, range))) parts.push(part);
     } catch (error) {
       if (error instanceof RunError && error.code === "proof-format") return false;
       throw error;
@@ -123,8 +148,12 @@ class IndexedArchive implements ArchiveFile {
     const index = indexPath(this.#path);
     const lines = await openIndex(index);
     if (lines === null) throw new RunError("disk-error", `${index} is not there any more`);
+    const plain = this.#codec.format === "tar";
     for await (const line of lines) {
-      seen.end = Math.max(seen.end, line.offset + line.length);
+      // A piece of plain tar is no more than its members, so it is known where each of them ends.
+      const start = line.offset + (plain ? line.at : 0);
+      if (start > seen.end) await this.#proveGap({ offset: seen.end, length: start - seen.end }, line.path);
+      seen.end = line.offset + (plain ? memberEnd(line) : line.length);
       yield { ...line, file: this.#path };
     }
   }

@@ -9,6 +9,7 @@ import { RunError } from "../../errors.ts";
 import { type Digest, isDigest } from "../../lib/digest.ts";
 import { writeFileDurably } from "../../lib/durable-file.ts";
 import { readLines } from "../../lib/lines.ts";
+import { tarHeaderBytes, tarPadding } from "../../lib/tar-header.ts";
 import { checkHeader } from "../../model/receipt.ts";
 import type { PackFormat } from "./codec.ts";
 import { indexMending } from "./damage.ts";
@@ -26,6 +27,10 @@ export interface IndexLine {
   readonly length: number;
   readonly at: number;
 }
+
+/** Where a member ends in what its piece unpacks to. */
+export const memberEnd = ({ path, bytes, at }: Pick<IndexLine, "path" | "bytes" | "at">): number =>
+  at + tarHeaderBytes(path, bytes) + bytes + tarPadding(bytes);
 
 /** Makes the index from a file of ready lines, unless it is there and right. Throws `disk-…`. */
 export async function writeIndex(
@@ -49,23 +54,33 @@ export async function writeIndex(
   await writeFileDurably(path, content(), { temporaryIn });
 }
 
-/** Null when there is none. Throws `folder-newer`, `disk-…`, `proof-format` where it is damaged. */
+/** Null when there is none. Throws `folder-newer`, `disk-…`, `proof-format` where it is damaged or out of order. */
 export async function openIndex(path: string): Promise<AsyncIterable<IndexLine> | null> {
   if (!(await stat(path).catch(() => null))?.isFile()) return null;
   async function* lines(): AsyncGenerator<IndexLine> {
     let first = true;
+    let before: IndexLine | null = null;
     for await (const { text, number } of readLines(path)) {
       if (first) checkHeader(text, INDEX_KIND, INDEX_VERSION, path);
       else {
         const line = readIndexLine(text);
         if (line === null) throw await damaged(`${path}: line ${number} is damaged`, path);
+        if (!follows(before, line))
+          throw await damaged(`${path}: line ${number} does not follow the line before it`, path);
         yield line;
+        before = line;
       }
       first = false;
     }
     if (first) throw await damaged(`${path} is empty`, path);
   }
   return lines();
+}
+
+/** Pieces do not overlap, and of one piece no member is left out but at its end. */
+function follows(before: IndexLine | null, line: IndexLine): boolean {
+  if (before?.offset === line.offset) return line.length === before.length && line.at === memberEnd(before);
+  return line.at === 0 && line.offset >= (before ? before.offset + before.length : 0);
 }
 
 async function damaged(what: string, path: string): Promise<RunError> {

@@ -14,8 +14,8 @@ export async function fileMending(file: string): Promise<string> {
     : "copy the archive file again from where it came from, or have it made again";
 }
 
-/** Of a file that does not end where its index does. */
-export async function endMending(file: string): Promise<string> {
+/** Of a file that holds something else than its index says, which of the two may be wrong. */
+export async function bothMending(file: string): Promise<string> {
   const dir = dirname(file);
   return (await isKept(file))
     ? `delete ${indexPath(file)}, then \`gantry verify ${dir}\` and \`gantry get -o ${dir}\` make both right`

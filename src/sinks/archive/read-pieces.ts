@@ -29,9 +29,16 @@ export async function* readPieces(
   const pieces = groupSorted(lines, ({ file, offset }) => `${offset} ${file}`);
   /** What the pieces hold whose bytes are on their way: a few, since little fits into the pipes of a decompressor. */
   const ahead: (readonly PlacedLine[])[] = [];
+  /** What is wrong with the lines themselves: it says where, and what mends it. */
+  let ofLines: unknown = null;
+  const step = () =>
+    pieces.next().catch((error: unknown) => {
+      ofLines = error;
+      throw error;
+    });
   const next = async (): Promise<PlacedLine | null> => {
-    for (let step = await pieces.next(); !step.done; step = await pieces.next()) {
-      const { items } = step.value;
+    for (let at = await step(); !at.done; at = await step()) {
+      const { items } = at.value;
       if (!items.some(({ path }) => wants(path))) continue;
       ahead.push(items);
       return items[0];
@@ -48,6 +55,7 @@ export async function* readPieces(
   /** What a decompressor says of its input names neither file nor member. */
   const explained = async (error: unknown): Promise<unknown> => {
     const at = current ?? ahead[0]?.[0] ?? last;
+    if (error === ofLines) return error;
     if (!(error instanceof RunError) || error.code !== "proof-format" || at === null) return error;
     const what = `${at.file} is damaged at ${at.path}: ${error.message}`;
     return new RunError("proof-format", what, { hint: await mending(), cause: error });

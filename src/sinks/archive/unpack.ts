@@ -150,7 +150,7 @@ export async function* verifyArchive(
   archive: string,
   signal?: AbortSignal,
 ): AsyncGenerator<ArchiveMember & { readonly error: RunError | null }> {
-  const file = await openArchiveFile(archive);
+  const file = await openArchiveFile(archive, { thorough: true });
   if ((await openIndex(indexPath(archive))) === null)
     throw new RunError(
       "usage",
