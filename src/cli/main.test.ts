@@ -629,6 +629,38 @@ describe("status and stop", () => {
     },
   };
 
+  const waiting = {
+    array: "a1",
+    tasks: 8,
+    working: 0,
+    state: "waiting",
+    stalled: false,
+    slices: 12,
+    doneSlices: 3,
+    failedItems: 0,
+    bytesPerSecond: 0,
+  };
+  const working = { ...waiting, working: 2, state: "transferring" };
+
+  it("of an array that waits says so, and how to end it", async () => {
+    const run143 = { ...live, alive: false, exit: 143 };
+    const people = await run(["status", "/data", "--format", "table"], {
+      status: { ...status, array: waiting, run: run143 },
+    });
+    expect(people.out).toBe(
+      [
+        "/data: waiting",
+        "  asked for  tcia:LCTSC",
+        "  stored     3 items of 4 items, 30 files, 3.00 MB of 4.00 MB",
+        "  to come    1 item",
+        "  array      0 of 8 tasks at work, 3 of 12 slices done",
+        "  waiting    its tasks are in the queue, or were cancelled: squeue --me tells",
+        "  to end it  gantry stop /data",
+        "",
+      ].join("\n"),
+    );
+  });
+
   it("is a block for people and one flat row for programs", async () => {
     const people = await run(["status", "/data", "--format", "table"], { status: { ...status, run: live } });
     expect(people.out).toBe(
@@ -658,6 +690,11 @@ describe("status and stop", () => {
     ["failed", { run: { ...live, alive: false, exit: 5 } }, 3],
     ["interrupted", { run: { ...live, alive: false, exit: 130 } }, 3],
     ["incomplete", { missing: 0, damaged: 1 }, 3],
+    ["waiting", { array: waiting }, 0],
+    ["waiting", { array: waiting, run: { ...live, alive: false, exit: 143 } }, 0],
+    ["transferring", { array: working, run: { ...live, alive: false, exit: 143 } }, 0],
+    ["transferring", { array: working, run: { ...live, alive: false, stalled: true } }, 0],
+    ["stalled", { array: { ...working, stalled: true } }, 3],
   ])("--check of %s %j", async (state, change, exit) => {
     const { status: got, out } = await run(["status", "/data", "--check", "--format", "jsonl"], {
       status: { ...status, ...change },

@@ -1,7 +1,14 @@
 /** The runs of a get that many processes share: the one that divides its plan, its tasks, and its end. */
 import { RunError } from "../errors.ts";
 import { describeRequest } from "../model/selection.ts";
-import { type ArrayRecord, closeArray, openArray, writeArray, writeArrayReport } from "../state/arrays.ts";
+import {
+  type ArrayRecord,
+  closeArray,
+  FINISHING,
+  openArray,
+  writeArray,
+  writeArrayReport,
+} from "../state/arrays.ts";
 import { readSlices } from "../state/lease-folder.ts";
 import { loadLinks } from "../state/private-links.ts";
 import { awaitSign, livesHere, readRuns, type SeenRun } from "../state/runs.ts";
@@ -12,9 +19,6 @@ import type { FolderRun, Opened, Work } from "./folder-run.ts";
 import { refuseScratch } from "./forecast.ts";
 import type { ArrayPart } from "./run-options.ts";
 import { scratchSpace } from "./run-plan.ts";
-
-/** Number of the run that ends an array, among those of its tasks. */
-const FINISHING = -1;
 
 /** The plan as slices for the tasks of an array. */
 export async function divide(

@@ -1,4 +1,4 @@
-import { appendFile, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { appendFile, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -107,5 +107,42 @@ describe("the status of a folder", () => {
     expect((await readStatus(dir)).run).toMatchObject({ run: "a", alive: false, stalled: true });
     await write("b", "elsewhere");
     expect((await readStatus(dir)).run).toMatchObject({ run: "b", alive: null, stalled: false });
+  });
+
+  it("an array is waiting, at work, stalled, and over when its last job has ended", async () => {
+    await select(state, "a", [item("1")]);
+    const array = "20260101T000000Z-000000";
+    await mkdir(state.path("arrays"));
+    await mkdir(state.path("leases", array), { recursive: true });
+    await writeFile(
+      state.path("arrays", `${array}.json`),
+      JSON.stringify({ kind: "gantry-array", version: 1, array, tasks: 2, slices: [{}, {}] }),
+    );
+    const write = (run: string, more: object): Promise<void> =>
+      writeFile(
+        state.path("runs", `${run}.json`),
+        JSON.stringify({
+          ...{ kind: "gantry-run", version: 1, run, array, task: 0, host: "n1", pid: 1, startedAt: run },
+          ...{ processStart: null, boot: null, beat: 1, state: "transferring", progress: null, exit: null },
+          ...more,
+        }),
+      );
+    const seen = async () => (await readStatus(dir)).array;
+    expect(await seen()).toMatchObject({ state: "waiting", working: 0, stalled: false });
+    await write("a", { exit: 143 });
+    expect(await seen()).toMatchObject({ state: "waiting", working: 0, stalled: false });
+    const idle = { idleSeconds: 300, bytesPerSecond: 0 };
+    await write("b", { progress: idle });
+    await write("c", { task: 1, progress: { ...idle, idleSeconds: 2 } });
+    expect(await seen()).toMatchObject({ state: "transferring", working: 2, stalled: false });
+    await write("c", { task: 1, progress: idle });
+    expect(await seen()).toMatchObject({ working: 2, stalled: true });
+    for (const run of ["b", "c"]) await write(run, { exit: 5 });
+    await write("d", { task: -1, exit: 143 });
+    expect(await seen()).toMatchObject({ state: "waiting" });
+    await write("d", { task: -1, exit: 7 });
+    expect(await seen()).toBeNull();
+    await write("e", { task: 0, exit: null });
+    expect(await seen()).toMatchObject({ working: 1 });
   });
 });

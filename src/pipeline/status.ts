@@ -4,7 +4,7 @@ import { RunError } from "../errors.ts";
 import { compareKeys } from "../lib/external-sort.ts";
 import type { ItemState } from "../model/receipt.ts";
 import { describeRequest } from "../model/selection.ts";
-import { closeArrays, isOpen, readArrays } from "../state/arrays.ts";
+import { closeArrays, FINISHING, isOpen, readArrays } from "../state/arrays.ts";
 import { readAsking } from "../state/asking.ts";
 import { readSlices } from "../state/lease-folder.ts";
 import { readItemStates } from "../state/receipts.ts";
@@ -45,7 +45,7 @@ export interface FolderStatus {
     readonly progress: RunProgress | null;
     readonly exit: number | null;
   } | null;
-  /** Null when there is no array, or the last one is over. */
+  /** Null when there is no array, or the last one is over: closed, or its last job has ended. */
   readonly array: ArrayStatus | null;
 }
 
@@ -55,8 +55,10 @@ export interface ArrayStatus {
   readonly tasks: number;
   /** Tasks that are at work, or may be on a host that this one can't look into. */
   readonly working: number;
-  /** What they do; `waiting` when none is at work: they wait in a queue, or came to nothing. */
+  /** What they do; `waiting` when none is at work: they wait in a queue, which only Slurm can tell of. */
   readonly state: string;
+  /** Tasks are at work, and to none has anything come for five minutes. */
+  readonly stalled: boolean;
   readonly slices: number;
   readonly doneSlices: number;
   readonly failedItems: number;
@@ -140,14 +142,18 @@ async function openArrayStatus(state: StateFolder): Promise<ArrayStatus | null> 
   if (!record || !(await isOpen(state, record.array))) return null;
   const { array, tasks, slices } = record;
   const { done } = await readSlices(state, array);
-  const working = (await readRuns(state)).filter(
-    (run) => run.array === array && run.exit === null && livesHere(run) !== false,
-  );
+  const runs = (await readRuns(state)).filter((run) => run.array === array);
+  const working = runs.filter((run) => run.exit === null && livesHere(run) !== false);
+  const last = runs.filter((run) => run.task === FINISHING).at(-1);
+  // One that was interrupted may be queued again.
+  if (working.length === 0 && last && last.exit !== 130 && last.exit !== 143) return null;
   return {
     array,
     tasks,
     working: working.length,
     state: working.find(({ state }) => state === "transferring")?.state ?? working.at(-1)?.state ?? "waiting",
+    stalled:
+      working.length > 0 && working.every(({ progress }) => (progress?.idleSeconds ?? 0) >= STALLED_SECONDS),
     slices: slices.length,
     doneSlices: done.size,
     failedItems: [...done.values()].reduce((sum, { failures }) => sum + failures.length, 0),

@@ -12,6 +12,8 @@ import { readNames, type StateFolder } from "./state-folder.ts";
 
 const ARRAY_KIND = "gantry-array";
 const ARRAY_VERSION = 1;
+/** Number of the run that ends an array, among those of its tasks. */
+export const FINISHING = -1;
 /** How the file ends that the end of an array is told in. */
 const REPORT = ".report.json";
 /** Items in a slice at most: what a task that dies leaves to others. */

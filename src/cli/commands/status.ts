@@ -20,7 +20,7 @@ export const command = defineCommand<Flags>({
     { flags: "--watch", help: "show it again every two seconds until the run ends" },
     {
       flags: "--check",
-      help: "exit 3 when something is missing and no run is mending it, or the run has stalled",
+      help: "exit 3 when something is missing and no run or job array is mending it, or it has stalled",
     },
     ...TABLE_FLAGS,
   ],
@@ -39,9 +39,7 @@ export const command = defineCommand<Flags>({
       const status = await readStatus(dir);
       if (people) drawn = await writeBlock(io, status, redraw ? drawn : 0);
       else await writeTable(io, { columns: COLUMNS, rows: rowOf(status) }, flags);
-      const lives = status.run !== null && status.run.alive !== false && status.run.exit === null;
-      // Tasks of an array may wait in a queue; its last job ends it.
-      if (!flags.watch || (!lives && status.array === null)) return flags.check && isBad(status) ? 3 : 0;
+      if (!flags.watch || !isUnderWay(status)) return flags.check && isBad(status) ? 3 : 0;
       await io.sleep(WATCH_MS, signal);
       // Who looks on and has seen enough did not fail at anything.
       if (signal.aborted) return 0;
@@ -49,17 +47,24 @@ export const command = defineCommand<Flags>({
   },
 });
 
+/** A run is at work, or tasks of an array are, or may wait in a queue: its last job ends it. */
+const isUnderWay = ({ run, array }: FolderStatus): boolean =>
+  array !== null || (run !== null && run.alive !== false && run.exit === null);
+
+/** A task that ended says nothing of its array: others go on. */
+const isStalled = ({ run, array }: FolderStatus): boolean => array?.stalled ?? run?.stalled ?? false;
+
 /** A dead run, a failed one, a stalled one; missing or damaged items that nobody is fetching. */
 export function isBad(status: FolderStatus): boolean {
-  const { run } = status;
-  if (run?.stalled) return true;
-  if (run !== null && run.exit === null && run.alive !== false) return false;
-  const { missing, damaged, asking } = status;
+  if (isStalled(status)) return true;
+  if (isUnderWay(status)) return false;
+  const { run, missing, damaged, asking } = status;
   return (run !== null && run.exit !== 0) || missing + damaged + asking.length > 0;
 }
 
-function stateOf({ run, array, missing, damaged, asking }: FolderStatus): string {
-  if (array !== null && !run?.stalled) return array.state;
+function stateOf(status: FolderStatus): string {
+  const { run, array, missing, damaged, asking } = status;
+  if (array !== null) return array.stalled ? "stalled" : array.state;
   if (run === null || run.exit === 0)
     return missing + damaged + asking.length === 0 ? "complete" : "incomplete";
   if (run.exit !== null) return run.exit === 130 || run.exit === 143 ? "interrupted" : "failed";
@@ -119,7 +124,7 @@ async function* rowOf(status: FolderStatus): AsyncIterable<Row> {
     host: run?.host ?? null,
     pid: run?.pid ?? null,
     alive: flag(run?.alive),
-    stalled: flag(run?.stalled),
+    stalled: flag(run === null && array === null ? null : isStalled(status)),
     detached: flag(run?.detached),
     startedAt: run?.startedAt ?? null,
     exit: run?.exit ?? null,
@@ -161,7 +166,7 @@ function blockOf(status: FolderStatus): string[] {
     ...status.asking.map((request) => `  asking     ${shown(request)}: asked for, not yet listed`),
     `  stored     ${counted(done.items, "item")} of ${counted(expected.items, "item")}, ${counted(done.files, "file")}, ${sized(done.bytes)} of ${sized(expected.bytes)}`,
   ];
-  const lives = run !== null && run.exit === null && run.alive !== false;
+  const lives = isUnderWay(status);
   if (status.missing > 0)
     lines.push(`  ${lives ? "to come" : "missing"}    ${counted(status.missing, "item")}`);
   if (status.damaged > 0) lines.push(`  damaged    ${counted(status.damaged, "item")}`);
@@ -179,6 +184,8 @@ function blockOf(status: FolderStatus): string[] {
     const eta = arrayEta(status);
     if (eta !== null) parts.push(`${lasting(eta * 1000)} left`);
     lines.push(`  array      ${parts.join(", ")}`);
+    if (working === 0)
+      lines.push("  waiting    its tasks are in the queue, or were cancelled: squeue --me tells");
   } else if (run !== null) {
     const where = `process ${run.pid} on ${shown(run.host)}${run.detached ? ", detached" : ""}`;
     lines.push(
@@ -192,12 +199,12 @@ function blockOf(status: FolderStatus): string[] {
       if (lives && etaSeconds !== null) parts.push(`${lasting(etaSeconds * 1000)} left`);
       lines.push(`  progress   ${parts.join(", ")}`);
     }
-    if (run.stalled) lines.push("  stalled    no bytes arrived for five minutes");
   }
+  if (isStalled(status) && lives) lines.push("  stalled    no bytes arrived for five minutes");
   const dir = shellWord(status.dir);
   if (lives) lines.push(`  to end it  gantry stop ${dir}`);
   else if (status.missing + status.damaged + status.asking.length > 0)
-    lines.push(`  to go on   ${status.array === null ? "gantry get -o" : "gantry slurm resume"} ${dir}`);
+    lines.push(`  to go on   gantry get -o ${dir}`);
   else lines.push(`  to prove   gantry verify ${dir}`);
   return lines;
 }
