@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
@@ -83,5 +83,38 @@ describe("a run on another machine that has not said that it ended", () => {
     await handle.finish(0);
     await writeElsewhere(state, old, 9);
     expect((await readLives(state))(old.run)).toBe("lives");
+  });
+});
+
+describe("a record that can't be written", () => {
+  /** Nothing is written where a folder stands. */
+  const block = (state: StateFolder, run: string): Promise<unknown> =>
+    mkdir(state.path("partial", `${run}.json.tmp`));
+  const unblock = (state: StateFolder, run: string): Promise<unknown> =>
+    rmdir(state.path("partial", `${run}.json.tmp`));
+
+  it("is told by its path when a run begins", async () => {
+    const state = await folder();
+    const run = newRunId(systemClock);
+    await block(state, run);
+    const begun = beginRun(state, {
+      ...{ run, clock: fakeClock(), detached: false, warn: () => undefined },
+      signal: new AbortController().signal,
+    });
+    await expect(begun).rejects.toMatchObject({
+      code: "disk-error",
+      message: expect.stringContaining(`${run}.json: could not write: `),
+    });
+  });
+
+  it("is written again once it can be, so that the run does not look dead for ever", async () => {
+    const state = await folder();
+    const { handle } = await begin(state);
+    await block(state, handle.run);
+    await handle.finish(7);
+    await unblock(state, handle.run);
+    await handle.finish(0);
+    const record = JSON.parse(await readFile(state.path("runs", `${handle.run}.json`), "utf8"));
+    expect(record).toMatchObject({ state: "finished", exit: 0 });
   });
 });

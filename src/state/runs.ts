@@ -128,20 +128,24 @@ export async function beginRun(
   const stopper = new AbortController();
   let writing: Promise<void> = Promise.resolve();
   const write = (): Promise<void> => {
-    writing = writing.then(async () => {
-      // What a killed process leaves of it is removed with its other unfinished data.
-      const temp = state.path("partial", `${run}.json.tmp`);
-      for (let attempt = 1; ; attempt += 1) {
-        await writeFile(temp, `${JSON.stringify(record)}\n`);
-        try {
-          return await rename(temp, path);
-        } catch (error) {
-          // A task that begins at the same time can't know yet whose it is, and may have taken it for left over.
-          if ((error as NodeJS.ErrnoException).code !== "ENOENT" || attempt === 3) throw error;
-        }
-      }
-    });
+    // One that failed says nothing of the next: a heartbeat that stands still would be taken for death.
+    writing = writing.catch(() => undefined).then(() => onDisk({ operation: "write", path }, replace));
     return writing;
+  };
+  const replace = async (): Promise<void> => {
+    // What a killed process leaves of it is removed with its other unfinished data.
+    const temp = state.path("partial", `${run}.json.tmp`);
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await writeFile(temp, `${JSON.stringify(record)}\n`);
+        return await rename(temp, path);
+      } catch (error) {
+        // A task that begins at the same time can't know yet whose it is, and may have taken it for left over.
+        if ((error as NodeJS.ErrnoException).code === "ENOENT" && attempt < 3) continue;
+        await rm(temp, { force: true }).catch(() => undefined);
+        throw error;
+      }
+    }
   };
   await write();
   // Both saw nobody and both wrote: the one with the greater id gives way.

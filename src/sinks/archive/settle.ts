@@ -198,7 +198,8 @@ class Lines {
 
   async write(line: IndexLine): Promise<void> {
     const stream = this.#stream;
-    if (stream.write(`${JSON.stringify(line)}\n`)) return;
+    // One that has failed and is closed tells nothing more; `close` says why.
+    if (stream.write(`${JSON.stringify(line)}\n`) || stream.destroyed) return;
     await new Promise<void>((resolve) => {
       const goOn = (): void => {
         stream.off("drain", goOn).off("close", goOn);
