@@ -51,7 +51,11 @@ export async function buildWorkload(workload: Workload): Promise<{ data: Dataset
   };
 }
 
-/** The data set with every byte behind the DICOM heads taken from the pool, a different window for each image. */
+/**
+ * The data set with every byte behind the DICOM heads taken from the pool, a different window for each image, and all its
+ * values moved by a number of the image's own: no two images of an archive hold the same bytes, which a compressor with
+ * a large memory would find.
+ */
 function repainted(data: Dataset, pool: Uint8Array): Dataset {
   const md5s = new Map<string, Promise<string>>();
   async function* read(image: SandboxInstance): AsyncGenerator<Uint8Array> {
@@ -60,7 +64,7 @@ function repainted(data: Dataset, pool: Uint8Array): Dataset {
     let head = true;
     for await (const chunk of image.read()) {
       if (!head && at + chunk.length > pool.length) at = 0;
-      yield head ? chunk : pool.subarray(at, at + chunk.length);
+      yield head ? chunk : moved(pool.subarray(at, at + chunk.length), random >>> 16);
       if (!head) at += chunk.length;
       head = false;
     }
@@ -91,6 +95,14 @@ function repainted(data: Dataset, pool: Uint8Array): Dataset {
       return found && series(found);
     },
   };
+}
+
+/** Values of 16 bits, each larger by `by`, modulo 2^16. */
+function moved(pixels: Uint8Array, by: number): Uint8Array {
+  const copy = Uint8Array.from(pixels);
+  const values = new Uint16Array(copy.buffer, 0, copy.length >> 1);
+  for (let index = 0; index < values.length; index += 1) values[index] = (values[index] as number) + by;
+  return copy;
 }
 
 /** Pixels of uncompressed images from `$GANTRY_TEST_DATA` or `../shared/data`, as many as are needed. */

@@ -6,6 +6,7 @@
  */
 import { createReadStream } from "node:fs";
 import { type FileHandle, open, rm } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import type { Digest } from "../../lib/digest.ts";
 import { makeFolder, onDisk, writeAll } from "../../lib/durable-file.ts";
@@ -24,6 +25,8 @@ import type { Shelf } from "./shelf.ts";
 const HEAD_BYTES = 64 * 1024;
 /** A piece is closed when it holds so much: what one has to unpack to read one member. Below a power of two, as memory is. */
 const PIECE_BYTES = 3 * 1024 * 1024;
+/** Pieces of one item that are packed at once, while there is plenty of memory: else one at a time. */
+const MOST_PIECES = availableParallelism();
 
 export class ArchiveSink implements Sink {
   readonly #shelf: Shelf;
@@ -123,8 +126,10 @@ class ArchiveWriter implements ItemWriter {
   #arena: Arena | null = null;
   /** The piece that is being gathered. */
   #open: Piece = { members: [], range: null };
-  /** The piece before it, on its way to the disk. */
-  #flushing: Promise<void> = Promise.resolve();
+  /** The pieces before it that are on their way to the disk; none of these rejects. */
+  readonly #underWay = new Set<Promise<void>>();
+  /** Of a piece that did not get there; it comes out where pieces are waited for. */
+  #failure: { readonly error: unknown } | null = null;
   #turn: Promise<unknown> = Promise.resolve();
   #lastRead: { readonly piece: Piece; readonly bytes: Buffer } | null = null;
   #aborted = false;
@@ -197,7 +202,7 @@ class ArchiveWriter implements ItemWriter {
       const piece = this.#open;
       piece.members.push(member);
       if (arena.used >= PIECE_BYTES) {
-        await this.#flushing;
+        await this.#turnToFlush();
         this.#flush();
       }
       return { name, bytes, digest: member.digest, head: () => this.#head(piece, member) };
@@ -218,7 +223,7 @@ class ArchiveWriter implements ItemWriter {
     return path;
   }
 
-  /** Packs and writes what is gathered, behind the writer's back. Failures come out where it is waited for. */
+  /** Packs and writes what is gathered, behind the writer's back. */
   #flush(): void {
     const arena = this.#arena;
     if (arena === null || this.#open.members.length === 0) return;
@@ -232,7 +237,7 @@ class ArchiveWriter implements ItemWriter {
    * for more. Null when there is no memory for that.
    */
   async #moveTail(start: number, room: number): Promise<Arena | null> {
-    await this.#flushing;
+    await this.#flushed();
     const full = this.#arena as Arena;
     const rest = new Arena(this.#memory);
     const tail = full.view(start, full.used);
@@ -250,18 +255,34 @@ class ArchiveWriter implements ItemWriter {
     const piece = this.#open;
     this.#pieces.push(piece);
     this.#open = { members: [], range: null };
-    const before = this.#flushing;
-    this.#flushing = (async () => {
-      try {
-        await before;
-        if (this.#aborted) return;
-        const shard = await this.#theShard();
-        piece.range = await shard.pack(arena.view(0, used));
-      } finally {
-        arena.close();
-      }
-    })();
-    this.#flushing.catch(() => undefined);
+    const work: Promise<void> = this.#pack(piece, arena, used).finally(() => this.#underWay.delete(work));
+    this.#underWay.add(work);
+  }
+
+  async #pack(piece: Piece, arena: Arena, used: number): Promise<void> {
+    try {
+      if (this.#failure || this.#aborted) return;
+      const shard = await this.#theShard();
+      piece.range = await shard.pack(arena.view(0, used));
+    } catch (error) {
+      this.#failure ??= { error };
+    } finally {
+      arena.close();
+    }
+  }
+
+  /** Resolves when a further piece may be on its way. Throws why one before did not get there. */
+  async #turnToFlush(): Promise<void> {
+    const isFull = (): boolean =>
+      this.#underWay.size >= MOST_PIECES || !this.#memory.hasPlenty(2 * PIECE_BYTES);
+    while (this.#underWay.size > 0 && isFull()) await Promise.race(this.#underWay);
+    if (this.#failure) throw this.#failure.error;
+  }
+
+  /** Resolves when all pieces are on the disk. Throws why one is not. */
+  async #flushed(): Promise<void> {
+    await Promise.all(this.#underWay);
+    if (this.#failure) throw this.#failure.error;
   }
 
   #theShard(): Promise<Shard> {
@@ -272,7 +293,7 @@ class ArchiveWriter implements ItemWriter {
   /** A member that is alone in its piece. Resolves to its first bytes. */
   async #writeWaiting(member: Member, waiting: WaitingFile): Promise<Uint8Array> {
     this.#flush();
-    await this.#flushing;
+    await this.#flushed();
     const piece: Piece = { members: [member], range: null };
     this.#pieces.push(piece);
     const { path, bytes } = member;
@@ -298,7 +319,7 @@ class ArchiveWriter implements ItemWriter {
 
   async #readBack(piece: Piece): Promise<Buffer> {
     if (this.#lastRead?.piece === piece) return this.#lastRead.bytes;
-    await this.#flushing;
+    await this.#flushed();
     const bytes = await this.#around.read((await this.#theShard()).path, piece.range as Range);
     this.#lastRead = { piece, bytes };
     return bytes;
@@ -310,7 +331,7 @@ class ArchiveWriter implements ItemWriter {
     names: ReadonlyMap<string, string> = new Map(),
   ): Promise<{ files: readonly StoredFile[]; quarantined: readonly string[] }> {
     this.#flush();
-    await this.#flushing;
+    await this.#flushed();
     await this.#rename(names);
     const files: StoredFile[] = [];
     if (this.#pieces.length > 0) {
@@ -365,7 +386,7 @@ class ArchiveWriter implements ItemWriter {
   async abort(): Promise<void> {
     this.#aborted = true;
     await this.#turn;
-    await this.#flushing.catch(() => undefined);
+    await Promise.all(this.#underWay);
     this.#release();
     const ranges = this.#pieces.flatMap(({ range }) => (range ? [range] : []));
     this.#pieces.length = 0;
