@@ -38,9 +38,12 @@ const words = (list: readonly string[]): string => list.map(quoted).join(" ");
 /** Inside a comment. */
 const told = (text: string): string => text.replace(/[\r\n]+/gu, " ");
 
+/** Whether options of sbatch say where the logs go. */
+export const namesOutput = (sbatch: readonly string[]): boolean =>
+  sbatch.some((each) => /^(-o|--output)/u.test(each));
+
 export function buildScript(facts: JobFacts): string {
   const { name, sbatch } = facts;
-  const has = (option: RegExp): boolean => sbatch.some((each) => option.test(each));
   const directives = [
     `--job-name=${name}`,
     "--nodes=1",
@@ -57,8 +60,7 @@ export function buildScript(facts: JobFacts): string {
     ...sbatch,
   ];
   // Not as a directive: before the first plan there is no such folder.
-  const output = has(/^(-o|--output)/u) ? "" : ' --output="$logs/slurm-%x-%A_%a.log"';
-  const outputOfEnd = has(/^(-o|--output)/u) ? "" : ' --output="$logs/slurm-%x-%j.log"';
+  const outputTo = (log: string): string => (namesOutput(sbatch) ? "" : ` --output="$logs/${log}"`);
   return `#!/bin/bash
 ${directives.map((each) => `#SBATCH ${each}`).join("\n")}
 #
@@ -94,7 +96,8 @@ case \${1:-submit} in
 esac
 
 refused() {
-  echo "gantry: sbatch took no job for the reason above; the plan is kept. Go on with: gantry slurm resume $(printf %q "$dir")" >&2
+  "\${gantry[@]}" stop "$dir" >/dev/null 2>&1
+  echo "gantry: sbatch took no job for the reason above; what was asked for is kept. Go on with: gantry slurm resume $(printf %q "$dir")" >&2
   exit 2
 }
 
@@ -103,10 +106,11 @@ read -r array tasks <<<"$plan"
 [ "$tasks" -gt 0 ] || finish "$array"
 
 if [ "\${1:-submit}" = submit ] && command -v sbatch >/dev/null 2>&1; then
-  job=$(sbatch --parsable --array="0-$((tasks - 1))%${facts.atOnce}"${output} "$0" task "$array") || refused
+  job=$(sbatch --parsable --array="0-$((tasks - 1))%${facts.atOnce}"${outputTo("slurm-%x-%A_%a.log")} "$0" task "$array") || refused
   job=\${job%%;*}
-  end=$(sbatch --parsable --dependency="afterany:$job" --job-name=${quoted(`${name}-end`)}${outputOfEnd} "$0" finish "$array") || { scancel "$job"; refused; }
+  end=$(sbatch --parsable --dependency="afterany:$job" --job-name=${quoted(`${name}-end`)}${outputTo("slurm-%x-%j.log")} "$0" finish "$array") || { scancel "$job"; refused; }
   echo "array $array: $tasks tasks in job $job, its end in job \${end%%;*}"
+  echo "To look on: gantry status $(printf %q "$dir") --watch" >&2
   exit
 fi
 

@@ -3,6 +3,10 @@ import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
+import { CACHE_FLAGS } from "../../src/cli/cache.ts";
+import { GET_FLAGS } from "../../src/cli/commands/get.ts";
+import { FILTER_FLAGS } from "../../src/cli/filters.ts";
+import { TABLE_FLAGS } from "../../src/cli/render/table.ts";
 import {
   freshDir,
   hashTree,
@@ -12,6 +16,8 @@ import {
   temporaryDir,
   until,
 } from "../support/gantry.ts";
+
+const longName = (flags: string): string => /--[a-z-]+/u.exec(flags)?.[0] ?? flags;
 
 let stage: Stage;
 let clean: string;
@@ -67,6 +73,86 @@ describe("a job array without Slurm", { timeout: 90_000 }, () => {
       expect(stderr).toContain(said);
       expect(readdirSync(home)).toEqual([]);
     }
+  });
+
+  it("hands every option to those of its parts that it concerns", async () => {
+    const home = await temporaryDir();
+    const ofTasks = {
+      ...{
+        "--ascp": "/opt/ascp",
+        "--key": "k.pem",
+        "--resume-level": "2",
+        "--policy": "low",
+        "--decrypt": "",
+      },
+      ...{ "--transport": "sftp", "--pack": "tar", "--shard-size": "1GB", "--webdataset": "" },
+      ...{ "--checksums": "sums.txt", "--retries": "3", "--stall-timeout": "30", "--scratch": "/s" },
+      "--log-dir": "/logs",
+    };
+    const ofTheEnd = {
+      ...{
+        "--prune": "",
+        "--with-intended": "",
+        "--bidsignore": "",
+        "--notify": "me",
+        "--notify-every": "1h",
+      },
+    };
+    const ofThePlan = ["--layout", "--recheck", "--replace", "--skip-bad"];
+    const otherwise = [
+      "--output",
+      "--jobs",
+      "--bandwidth",
+      "--ascp-opt",
+      "--dry-run",
+      "--detach",
+      "--detached",
+    ];
+    const shown = ["--json", "--progress"];
+    const known = new Set([
+      ...Object.keys({ ...ofTasks, ...ofTheEnd }),
+      ...ofThePlan,
+      ...otherwise,
+      ...shown,
+    ]);
+    const asking = [...FILTER_FLAGS, ...CACHE_FLAGS, ...TABLE_FLAGS].map(({ flags }) => longName(flags));
+    for (const { flags } of GET_FLAGS)
+      expect([...known, ...asking], "a new option of get: which part of an array is it for?").toContain(
+        longName(flags),
+      );
+    const given = Object.entries({ ...ofTasks, ...ofTheEnd }).flatMap(([name, value]) =>
+      value === "" ? [name] : [name, value],
+    );
+    const words = ["slurm", "submit", "aspera://me@host/dir", "-o", "x", "--dry-run", "--ascp-opt=-Z1400"];
+    const { code, stdout, stderr } = await stage.run([...words, ...given], { cwd: home });
+    expect(code, stderr).toBe(0);
+    const [task = "", end = ""] = stdout.split("\n").filter((line) => line.startsWith("  exec "));
+    for (const [name, value] of Object.entries(ofTasks))
+      for (const line of [task, end])
+        expect(line).toMatch(new RegExp(` ${name}${value === "" ? "" : " "}`, "u"));
+    for (const name of Object.keys(ofTheEnd)) {
+      expect(end).toContain(` ${name}`);
+      expect(task).not.toContain(` ${name}`);
+    }
+    expect(task).toContain(" --ascp-opt=-Z1400");
+  });
+
+  it("refuses what a script must not hold, and a folder that Slurm can't write logs into", async () => {
+    const home = await temporaryDir();
+    const submit = async (...words: string[]) => {
+      const { code, stderr } = await stage.run(["slurm", "submit", ...words, "--dry-run"], { cwd: home });
+      return { code, stderr };
+    };
+    for (const link of ["https://host/key?token=1", "aspera://me:secret@host/dir"])
+      expect(await submit(link, "-o", "x")).toEqual({
+        code: 2,
+        stderr: expect.stringContaining("a link may be a key"),
+      });
+    expect(await submit("tcia:", "-o", "a\\b")).toEqual({
+      code: 2,
+      stderr: expect.stringContaining("there is a backslash in its path"),
+    });
+    expect(await submit("tcia:", "-o", "a\\b", "--sbatch-opt=--output=x.log")).toMatchObject({ code: 0 });
   });
 
   it("runs by its script, ends as a get does, and fetches nothing again", async () => {

@@ -105,6 +105,9 @@ function oneFolder(words: readonly string[], action: string): string {
 
 const DEFAULT_TASKS = 8;
 
+/** An ascp site, without a password in it. */
+const SITE = /^aspera:\/\/(?![^/@]*:[^/@]*@)/iu;
+
 /** Writes the script and runs it, or only shows it. */
 async function submit(
   call: Call<Flags>,
@@ -114,10 +117,10 @@ async function submit(
 ): Promise<number> {
   const { io } = running;
   const { flags } = call;
-  if (words.some((word) => word.includes("://"))) {
+  if (words.some((word) => word.includes("://") && !SITE.test(word))) {
     throw new UsageError(
       "a link may be a key, and a script keeps what it is given",
-      "write it into a file, and name that as @FILE",
+      "write it into a file, one a line, and name that as @FILE",
     );
   }
   if (words.includes("-"))
@@ -148,7 +151,13 @@ async function submit(
   const share = ["--jobs", String(Math.floor(jobs / atOnce))];
   if (job.bandwidth !== null)
     share.push("--bandwidth", `${Math.max(1, Math.floor(library.parseRate(job.bandwidth) / atOnce))}B/s`);
-  const { buildScript } = await import("../../slurm/script.ts");
+  const { buildScript, namesOutput } = await import("../../slurm/script.ts");
+  // It takes such a name for a pattern, and starts no job whose log it can't open.
+  if (resolve(io.cwd, dir).includes("\\") && !namesOutput(job.sbatch))
+    throw new UsageError(
+      `Slurm can't write logs into ${JSON.stringify(dir)}: there is a backslash in its path`,
+      "use another folder, or say where the logs go with --sbatch-opt=--output=FILE",
+    );
   const resume = call.words[0] === "resume";
   const script = buildScript({
     title: resume ? `What is missing in ${dir}` : `${words.map(shellWord).join(" ")} into ${dir}`,
@@ -180,9 +189,7 @@ async function submit(
     running.onInterrupt(null);
     const child = system.run(["bash", path], io.env);
     running.signal.addEventListener("abort", () => child.kill("SIGTERM"));
-    const status = await child.status;
-    if (status === 0) say(io, `To look on: gantry status ${shellWord(dir)} --watch`);
-    return status;
+    return await child.status;
   } finally {
     await system.remove(folder);
   }
@@ -202,13 +209,14 @@ interface Job {
 
 function furtherOf(flags: Flags): string[] {
   const { retries, stallTimeout, scratch, logDir, pack, shardSize, webdataset, checksums } = flags;
-  const { ascp, key, resumeLevel, policy, decrypt, ascpOpt } = flags;
+  const { ascp, key, resumeLevel, policy, decrypt, transport, ascpOpt } = flags;
   const words: string[] = [];
   if (ascp !== undefined) words.push("--ascp", ascp);
   if (key !== undefined) words.push("--key", key);
   if (resumeLevel !== undefined) words.push("--resume-level", resumeLevel);
   if (policy !== undefined) words.push("--policy", policy);
   if (decrypt) words.push("--decrypt");
+  if (transport !== undefined) words.push("--transport", transport);
   for (const option of ascpOpt ?? []) words.push(`--ascp-opt=${option}`);
   if (pack !== undefined) words.push("--pack", pack);
   if (shardSize !== undefined) words.push("--shard-size", `${shardSize}B`);
