@@ -35,7 +35,7 @@ export interface PackOptions {
   readonly shardBytes?: number;
   /** In the numbers of archive files; default 5. */
   readonly shardDigits?: number;
-  /** What is in several archive files goes into one, too. */
+  /** What is in several archive files goes into one, too, and what is in one that holds blanks into one without. */
   readonly join?: boolean;
   readonly warn?: (sentence: string) => void;
 }
@@ -46,6 +46,8 @@ export interface PackSummary {
   readonly packed: Tally;
   /** Items that were packed before. */
   readonly before: number;
+  /** Taken over from other archive files, or from one that held blanks. */
+  readonly joined: Tally;
   /** Loose files deleted. */
   readonly deletedFiles: number;
   /** Items that stay loose, since what a folder shows of them is made from them. */
@@ -117,14 +119,15 @@ interface Outcome {
   readonly bad: PackSummary["bad"];
 }
 
+/** Passes of a join: into another archive file, from that into the one without a number, and a look whether all is well. */
+const MOST_PASSES = 3;
+
 const NOTHING: Outcome = { packed: [], before: false, kept: false, loose: [], bad: [] };
 
 class Packing {
   readonly #state: StateFolder;
   readonly #store: Store;
   readonly #around: Surroundings;
-  /** Items in other archive files than the one are packed, too. */
-  #joining = false;
 
   constructor(state: StateFolder, store: Store, around: Surroundings) {
     this.#state = state;
@@ -137,8 +140,6 @@ class Packing {
     const unfinished = await openUnfinished(this.#state, run);
     const receipts = new ReceiptWriter(this.#state, run);
     try {
-      this.#joining = joins && (await this.#areSeveral());
-      if (this.#joining) await this.#store.reopen(run);
       // What an earlier run left goes on under this run's name.
       if (await this.#store.isUnsettled()) await this.#settle({ publish: false });
       const sink = this.#store.sink({
@@ -155,8 +156,13 @@ class Packing {
       } finally {
         await sink.close();
       }
+      if (joins) {
+        if (summary.packed.items > 0) await this.#settle({ publish: false });
+        const { joined, bad } = await this.#join(receipts);
+        summary = { ...summary, joined, bad: [...summary.bad, ...bad] };
+      }
       if (await this.#store.isUnsettled()) await this.#settle({ publish: true });
-      if (summary.packed.items > 0) {
+      if (summary.packed.items + summary.joined.items > 0) {
         const { source } = environment;
         await writeDerived({ state: this.#state, store: this.#store, temporary, source });
       }
@@ -167,14 +173,43 @@ class Packing {
     }
   }
 
-  async #areSeveral(): Promise<boolean> {
-    const archives = new Set<string>();
-    for await (const { current } of readStates(this.#state, this.#around.temporary)) {
-      if (current.type === "removed") continue;
-      for (const { packed } of current.files) if (packed) archives.add(packed.archive);
-      if (archives.size > 1) return true;
+  async #join(receipts: ReceiptWriter): Promise<Pick<PackSummary, "joined" | "bad">> {
+    const { run, signal, temporary } = this.#around;
+    let joined: Tally = { items: 0, files: 0, bytes: 0 };
+    for (let pass = 1; ; pass += 1) {
+      const bad: PackSummary["bad"][number][] = [];
+      let [items, files, bytes] = [0, 0, 0];
+      const taken = this.#store.join({
+        run,
+        states: () => readStates(this.#state, temporary),
+        wants: isStored,
+        signal,
+      });
+      for await (const batch of taken) {
+        await Promise.all(batch.moved.map((each) => this.#receipt(receipts, each.found, each.files)));
+        items += batch.moved.length;
+        for (const each of batch.moved) {
+          files += each.files.length;
+          bytes += each.files.reduce((sum, file) => sum + file.bytes, 0);
+        }
+        bad.push(...batch.bad.map(({ file, state }) => ({ path: file.path, state })));
+      }
+      // A further pass takes over all that one before it did.
+      if (items > 0) joined = { items, files, bytes };
+      if (items === 0 || pass === MOST_PASSES) return { joined, bad };
+      await this.#settle({ publish: false });
     }
-    return false;
+  }
+
+  /** Says where the files of an item are now. */
+  async #receipt(
+    receipts: ReceiptWriter,
+    { current, heads }: ItemState,
+    files: readonly StoredFile[],
+  ): Promise<void> {
+    const { sum: _, ...body } = current;
+    const at = this.#around.environment.context.clock.now().toISOString();
+    await receipts.append({ ...body, type: "moved", supersedes: heads, at, files });
   }
 
   async #settle({ publish }: { readonly publish: boolean }): Promise<void> {
@@ -209,33 +244,24 @@ class Packing {
     } finally {
       await deleter.close();
     }
-    return { dir: this.#state.dir, packed, before, deletedFiles, kept, bad };
+    const joined = { items: 0, files: 0, bytes: 0 };
+    return { dir: this.#state.dir, packed, before, joined, deletedFiles, kept, bad };
   }
 
   async #packItem(found: ItemState, sink: Sink, receipts: ReceiptWriter): Promise<Outcome> {
     this.#around.signal.throwIfAborted();
-    const { current, heads } = found;
+    const { current } = found;
     if (!isStored(found) || current.files.length === 0) return NOTHING;
     // One that was cut after its receipt: the loose files are still there.
-    const stays = ({ packed }: StoredFile): boolean =>
-      packed !== undefined && (!this.#joining || packed.archive === this.#store.archive);
-    if (current.files.every(stays))
+    if (current.files.every(({ packed }) => packed !== undefined))
       return { ...NOTHING, before: true, loose: await this.#leftovers(current.files) };
     if (current.files.some(({ path }) => shownPath(path) !== null)) return { ...NOTHING, kept: true };
     const check = await this.#store.check(current.files, false, this.#around.signal);
     if (check.bad.length > 0)
       return { ...NOTHING, bad: check.bad.map(({ file, state }) => ({ path: file.path, state })) };
-    const { sum: _, ...body } = current;
     const written = await this.#write(sink, current.item, current.files);
     if ("bad" in written) return { ...NOTHING, bad: [{ path: written.bad, state: "changed" }] };
-    const { environment } = this.#around;
-    await receipts.append({
-      ...body,
-      type: "moved",
-      supersedes: heads,
-      at: environment.context.clock.now().toISOString(),
-      files: written.files,
-    });
+    await this.#receipt(receipts, found, written.files);
     const loose = current.files.filter(({ packed }) => packed === undefined);
     return { ...NOTHING, packed: written.files, loose: loose.map(({ path }) => path) };
   }

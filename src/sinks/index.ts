@@ -24,8 +24,7 @@ export const openStore: OpenStore = async (state) => {
 function folderStore({ dir }: StateFolder): Store {
   return {
     loose: true,
-    archive: null,
-    reopen: async () => undefined,
+    async *join() {},
     sink: (options) => createFolderSink({ ...options, dir }),
     check: (files, hash, signal) => checkFiles(dir, files, hash, signal),
     read: (file) => readFileStream(join(dir, file.path)),

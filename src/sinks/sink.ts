@@ -84,14 +84,25 @@ export interface SettleOptions {
   readonly temporary: () => Promise<string>;
 }
 
+export interface JoinOptions {
+  readonly run: string;
+  /** What receipts say, sorted by item id. */
+  readonly states: () => AsyncIterable<ItemState>;
+  /** Whether an item is to be taken over. */
+  readonly wants: (found: ItemState) => boolean;
+  readonly signal: AbortSignal;
+}
+
+/** Items whose files lie in another archive file now, on the disk and proved; and files that are not as they were stored. */
+export interface Taken {
+  readonly moved: readonly { readonly found: ItemState; readonly files: readonly StoredFile[] }[];
+  readonly bad: DiskCheck["bad"];
+}
+
 /** What a target folder keeps its items in: one way to write, and the only way to read what is stored. */
 export interface Store {
   /** True: files lie in the folder under their own names, so that moved ones can be found, and other tools' adopted. */
   readonly loose: boolean;
-  /** What the archive file is called that is the only one; null where there are none. */
-  readonly archive: string | null;
-  /** Takes that one back among the unfinished, where it is there, so that after `settle` it can grow. Throws `disk-…`. */
-  reopen(run: string): Promise<void>;
   sink(options: SinkOptions): Sink;
   /**
    * The files of one item against what is there. Without `hash` bytes are read only where other facts do not suffice.
@@ -105,6 +116,11 @@ export interface Store {
    * this run's. Nobody may be writing. Can be repeated after any crash. Throws `disk-…`.
    */
   settle(options: SettleOptions): Promise<void>;
+  /**
+   * One pass of making one archive file of all, without blanks; after `settle`, and before another. The receipts of each
+   * batch must be written before the next one is asked for. Yields nothing when nothing is to be done. Throws `disk-…`.
+   */
+  join(options: JoinOptions): AsyncIterable<Taken>;
   /** Whether `settle` has anything to do that an earlier run left. */
   isUnsettled(): Promise<boolean>;
 }

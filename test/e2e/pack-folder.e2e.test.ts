@@ -1,6 +1,7 @@
 /** `gantry pack`: what a folder holds goes into an archive file, whatever ends it. */
 import { spawnSync } from "node:child_process";
-import { cp, readdir, readFile, writeFile } from "node:fs/promises";
+import { readFileSync } from "node:fs";
+import { cp, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import {
@@ -26,6 +27,27 @@ const differences = (a: Tree, b: Tree): string[] =>
 function untar(archive: string, to: string): void {
   const { status, stderr } = spawnSync("tar", ["-xf", archive, "-C", to], { encoding: "utf8" });
   expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+}
+
+interface Line {
+  readonly item: string;
+  readonly offset: number;
+  readonly length: number;
+}
+
+const linesOf = (archive: string): Line[] => {
+  const [, ...lines] = readFileSync(`${archive}.index.jsonl`, "utf8").trim().split("\n");
+  return lines.map((line) => JSON.parse(line) as Line);
+};
+
+/** Bytes before its last piece that no line of its index names. */
+function gapsOf(archive: string): number {
+  let [end, lost] = [0, 0];
+  for (const { offset, length } of linesOf(archive)) {
+    lost += Math.max(0, offset - end);
+    end = offset + length;
+  }
+  return lost;
 }
 
 describe.skipIf(!has("zstd") || !has("xz") || !has("tar"))(
@@ -155,6 +177,14 @@ describe.skipIf(!has("zstd") || !has("xz") || !has("tar"))(
       // A later get makes a further file; it is joined to the one that is there.
       const dropped = await stage.run(["drop", dir, "tcia:Phantom-CT", "--yes"]);
       expect(dropped.code, dropped.stderr).toBe(0);
+      expect(gapsOf(join(dir, "lctsc.tar.zst"))).toBeGreaterThan(0);
+      const held = await stat(join(dir, "lctsc.tar.zst"));
+      const reclaimed = await stage.run(["pack", dir, "--join"]);
+      expect([reclaimed.code, reclaimed.stderr]).toEqual([0, expect.stringMatching(/^Joined \d+ items/u)]);
+      const names = (await readdir(dir)).filter((name) => name.startsWith("lctsc"));
+      expect(names).toEqual(["lctsc.tar.zst", "lctsc.tar.zst.index.jsonl"]);
+      expect(gapsOf(join(dir, "lctsc.tar.zst"))).toBe(0);
+      expect((await stat(join(dir, "lctsc.tar.zst"))).size).toBeLessThan(held.size);
       const before = await readFile(join(dir, "lctsc.tar.zst"));
       const nothing = await stage.run(["pack", dir, "--join"]);
       expect([nothing.code, nothing.stderr]).toEqual([
@@ -162,6 +192,8 @@ describe.skipIf(!has("zstd") || !has("xz") || !has("tar"))(
         expect.stringContaining("Nothing was left to pack"),
       ]);
       expect((await readFile(join(dir, "lctsc.tar.zst"))).equals(before)).toBe(true);
+      expect((await stage.run(["verify", join(dir, "lctsc.tar.zst")])).code).toBe(0);
+      expect((await stage.run(["verify", "--strict", dir])).code).toBe(0);
       expect(stage.requests("getImage").length).toBe(requests);
     });
 
@@ -174,11 +206,53 @@ describe.skipIf(!has("zstd") || !has("xz") || !has("tar"))(
       const first = await readFile(join(dir, "lctsc.tar"));
       expect((await readdir(dir)).filter((name) => name.endsWith(".tar"))).toHaveLength(3);
       const joined = await stage.run(["pack", dir, "--join"]);
-      expect([joined.code, joined.stderr]).toEqual([0, expect.stringContaining("10 items packed before")]);
+      expect([joined.code, joined.stderr]).toEqual([0, expect.stringMatching(/^Joined \d+ items/u)]);
       await expectPacked(dir, "lctsc.tar");
       // But for the blocks that end an archive.
       const now = await readFile(join(dir, "lctsc.tar"));
       expect(now.subarray(0, first.length - 1024).equals(first.subarray(0, first.length - 1024))).toBe(true);
+    });
+
+    it("joins all but what is not as it was stored, and that, too, once get has mended it", async () => {
+      const dir = await freshDir("lctsc");
+      const words = ["get", "tcia:", "-o", dir, "--pack", "tar.xz"];
+      expect((await stage.run([...words, "--progress", "none"])).code).toBe(0);
+      const archive = join(dir, "lctsc.tar.xz");
+      expect((await stage.run(["drop", dir, "tcia:Phantom-CT", "--yes"])).code).toBe(0);
+      const lines = linesOf(archive);
+      const { offset, length, item } = lines[Math.floor(lines.length / 2)] as Line;
+      const bytes = await readFile(archive);
+      const harmed = offset + Math.floor(length / 2);
+      bytes[harmed] = (bytes[harmed] ?? 0) ^ 0xff;
+      await writeFile(archive, bytes);
+      const some = await stage.run(["pack", dir, "--join"]);
+      expect([some.code, some.stderr]).toEqual([6, expect.stringContaining("changed: ")]);
+      // What is damaged stays where it was, and no blank holds it up.
+      expect([...new Set(linesOf(archive).map((line) => line.item))]).toEqual([item]);
+      const requests = stage.requests("getImage").length;
+      expect((await stage.run(["verify", dir])).code).toBe(6);
+      expect((await stage.run(["get", "-o", dir, "--progress", "none"])).code).toBe(0);
+      expect(stage.requests("getImage").length - requests).toBe(1);
+      const joined = await stage.run(["pack", dir, "--join"]);
+      expect(joined.code, joined.stderr).toBe(0);
+      expect((await readdir(dir)).filter((name) => name.endsWith(".tar.xz"))).toEqual(["lctsc.tar.xz"]);
+      expect(gapsOf(archive)).toBe(0);
+      expect(linesOf(archive).length).toBe(lines.length);
+      expect((await stage.run(["verify", "--strict", dir])).code).toBe(0);
+    });
+
+    it("joins into another name where somebody's file has the first one", async () => {
+      const dir = await copy();
+      await writeFile(join(dir, "lctsc.tar"), "mine");
+      expect((await stage.run(["pack", dir, "--pack", "tar"])).code).toBe(0);
+      expect((await stage.run(["drop", dir, "tcia:Phantom-CT", "--yes"])).code).toBe(0);
+      const joined = await stage.run(["pack", dir, "--join"]);
+      expect(joined.code, joined.stderr).toBe(0);
+      const [name = "", ...others] = (await readdir(dir)).filter((each) => /-\d+\.tar$/u.test(each));
+      expect([others, await readFile(join(dir, "lctsc.tar"), "utf8")]).toEqual([[], "mine"]);
+      expect(gapsOf(join(dir, name))).toBe(0);
+      expect((await stage.run(["pack", dir, "--join"])).stderr).toContain("Nothing was left to pack");
+      expect((await stage.run(["verify", dir])).code).toBe(0);
     });
 
     it("refuses what it can't pack", async () => {

@@ -1,6 +1,6 @@
 /** A run with --pack that is killed, judged by GNU tar and by receipts; shared by the soak and its short form. */
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "vitest";
@@ -50,10 +50,10 @@ function killAt(program: Program, { stored, thenMs }: Moment): Promise<ProgramRe
   return program.ended.finally(() => clearTimeout(timer));
 }
 
-function untar(dir: string, format: Format): Tree {
+function untar(dir: string, format: Format, name = `packed.${format}`): Tree {
   const out = mkdtempSync(join(tmpdir(), "gantry-untar-"));
   try {
-    const { status, stderr } = spawnSync("tar", ["-xf", join(dir, `packed.${format}`), "-C", out], {
+    const { status, stderr } = spawnSync("tar", ["-xf", join(dir, name), "-C", out], {
       encoding: "utf8",
     });
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
@@ -64,8 +64,8 @@ function untar(dir: string, format: Format): Tree {
 }
 
 /** Members of an archive, with repetitions, which extracting would hide. */
-function members(dir: string, format: Format): string[] {
-  const { stdout } = spawnSync("tar", ["-tf", join(dir, `packed.${format}`)], { encoding: "utf8" });
+function members(dir: string, format: Format, name = `packed.${format}`): string[] {
+  const { stdout } = spawnSync("tar", ["-tf", join(dir, name)], { encoding: "utf8" });
   return stdout
     .split("\n")
     .filter((line) => line !== "")
@@ -95,8 +95,146 @@ export async function killPacked(
   expect(stage.requests("getImage").length - before, "fetched although receipted").toBe(series - stored);
   expect([...untar(dir, format)]).toEqual([...clean]);
   expect(members(dir, format)).toEqual([...clean.keys()].sort());
-  expect(existsSync(join(dir, ".gantry", "packing"))).toBe(false);
+  expect(isPacking(dir)).toBe(false);
   expect(readdirSync(join(dir, ".gantry", "partial"))).toEqual([]);
   expect((await stage.run(["verify", dir, "--strict"])).code).toBe(0);
   return { stored, finished };
+}
+
+export interface JoinGround {
+  readonly stage: Stage;
+  /** A folder whose archive files are to be joined. */
+  readonly dir: string;
+  /** What is in them. */
+  readonly data: Tree;
+  /** Of a join that nobody disturbed: from its start, and from when it has begun to write. */
+  readonly cleanMs: number;
+  readonly writingMs: number;
+}
+
+/** So long after its start, or after it has begun to write. */
+export interface JoinMoment {
+  readonly writing: boolean;
+  readonly thenMs: number;
+  /** Whether a get runs to its end after the kill. */
+  readonly thenGet: boolean;
+}
+
+const isPacking = (dir: string): boolean => existsSync(join(dir, ".gantry", "packing"));
+
+/** Calls once when a join in the folder has begun to write. Returns how to look no more. */
+function onWriting(dir: string, call: () => void): () => void {
+  const look = setInterval(() => {
+    if (!isPacking(dir)) return;
+    clearInterval(look);
+    call();
+  }, 5);
+  return () => clearInterval(look);
+}
+
+/** Archive files with blanks: one, or that and one of a later get. */
+export async function openJoinGround(
+  { stage, clean }: PackGround,
+  format: Format,
+  files: 1 | 2,
+): Promise<JoinGround> {
+  const dir = await freshDir("packed");
+  const wanted = ["get", "tcia:", "-o", dir, "--pack", format, "--progress", "none"];
+  if (files === 2) expect((await stage.run([...wanted, "--limit", "25"])).code).toBe(0);
+  expect((await stage.run(wanted)).code).toBe(0);
+  expect(archivesOf(dir, format)).toHaveLength(files);
+  const patients = new Set([...clean.keys()].map((path) => path.split("/").slice(0, 2).join("/")));
+  const dropped = [...patients].filter((_, index) => index % 3 === 1);
+  for (const patient of dropped)
+    expect((await stage.run(["drop", dir, `tcia:${patient}`, "--yes"])).code).toBe(0);
+  const data: Tree = new Map(
+    [...clean].filter(([path]) => !dropped.some((patient) => path.startsWith(`${patient}/`))),
+  );
+  expect(data.size).toBeLessThan(clean.size);
+  expect(gaps(dir, format)).toBeGreaterThan(0);
+  const copy = await freshDir("packed");
+  cpSync(dir, copy, { recursive: true, preserveTimestamps: true });
+  const startedMs = performance.now();
+  let writingMs = startedMs;
+  const over = onWriting(copy, () => {
+    writingMs = performance.now();
+  });
+  const { code, stderr } = await stage.run(["pack", copy, "--join"]).finally(over);
+  const endedMs = performance.now();
+  expect(code, stderr).toBe(0);
+  const ground = { stage, dir, data, cleanMs: endedMs - startedMs, writingMs: endedMs - writingMs };
+  await expectJoined(ground, copy, format);
+  return ground;
+}
+
+const archivesOf = (dir: string, format: Format): string[] =>
+  readdirSync(dir).filter((name) => name.endsWith(`.${format}`));
+
+/** Bytes before the last piece that an index does not name. */
+function gaps(dir: string, format: Format, name = `packed.${format}`): number {
+  const [, ...lines] = readFileSync(join(dir, `${name}.index.jsonl`), "utf8")
+    .trim()
+    .split("\n");
+  let [end, lost] = [0, 0];
+  for (const line of lines) {
+    const { offset, length } = JSON.parse(line) as { offset: number; length: number };
+    lost += Math.max(0, offset - end);
+    end = offset + length;
+  }
+  return lost;
+}
+
+async function expectJoined({ stage, data }: JoinGround, dir: string, format: Format): Promise<void> {
+  expect(archivesOf(dir, format)).toEqual([`packed.${format}`]);
+  expect(gaps(dir, format), "blanks").toBe(0);
+  expect([...untar(dir, format)]).toEqual([...data]);
+  expect(members(dir, format)).toEqual([...data.keys()].sort());
+  expect(isPacking(dir)).toBe(false);
+  for (const what of [[dir, "--strict"], [join(dir, `packed.${format}`)]]) {
+    const { code, stderr } = await stage.run(["verify", ...what]);
+    expect(code, stderr).toBe(0);
+  }
+}
+
+/** Kills a join at each of the moments, then joins to the end. */
+export async function killJoined(
+  ground: JoinGround,
+  format: Format,
+  moments: readonly JoinMoment[],
+): Promise<{ readonly finished: boolean; readonly begun: boolean }> {
+  const { stage } = ground;
+  const dir = await freshDir("packed");
+  cpSync(ground.dir, dir, { recursive: true, preserveTimestamps: true });
+  const requests = stage.requests("getImage").length;
+  let [finished, begun] = [false, false];
+  for (const { writing, thenMs, thenGet } of moments) {
+    const program = stage.start(["pack", dir, "--join"]);
+    let timer: NodeJS.Timeout | undefined;
+    const arm = (): void => {
+      timer = setTimeout(() => program.kill("SIGKILL"), thenMs);
+    };
+    // What an earlier kill left counts, too.
+    const over = writing ? onWriting(dir, arm) : arm();
+    const ended = await program.ended;
+    over?.();
+    clearTimeout(timer);
+    finished = ended.signal === null;
+    if (finished) expect(ended.code, ended.stderr).toBe(0);
+    begun ||= isPacking(dir);
+    const published = archivesOf(dir, format).flatMap((name) => members(dir, format, name));
+    expect(new Set(published).size, "published twice").toBe(published.length);
+    const proved = await stage.run(["verify", dir]);
+    expect(proved.code, proved.stderr).toBe(0);
+    if (thenGet) {
+      const got = await stage.run(["get", "-o", dir, "--progress", "none"]);
+      expect(got.code, got.stderr).toBe(0);
+      const there = new Map(archivesOf(dir, format).flatMap((name) => [...untar(dir, format, name)]));
+      expect(there.size).toBe(ground.data.size);
+    }
+  }
+  const joined = await stage.run(["pack", dir, "--join"]);
+  expect(joined.code, joined.stderr).toBe(0);
+  await expectJoined(ground, dir, format);
+  expect(stage.requests("getImage").length, "fetched again").toBe(requests);
+  return { finished, begun };
 }

@@ -29,11 +29,14 @@ export const command = defineCommand<Flags>({
       flags: "--webdataset",
       help: "with --shard-size: number the archive files as WebDataset does, NAME-000000.tar",
     },
-    { flags: "--join", help: "put what is in several archive files of the folder into one, too" },
+    { flags: "--join", help: "make one archive file, without blanks, of all that the folder holds packed" },
   ],
   examples: [
     ["gantry pack lctsc --pack tar.zst", "lctsc/lctsc.tar.zst in the place of all images"],
-    ["gantry pack lctsc --join", "one archive file again, after later gets made further ones"],
+    [
+      "gantry pack lctsc --join",
+      "one archive file again, after later gets made further ones, or a drop left blanks",
+    ],
   ],
   async run({ words: [dir = ""], flags }, running) {
     const { io } = running;
@@ -46,7 +49,7 @@ export const command = defineCommand<Flags>({
         "say how large with --shard-size 2GB",
       );
     return withGantry(running, async (gantry) => {
-      const { packed, before, deletedFiles, kept, bad } = await gantry.pack({
+      const { packed, before, joined, deletedFiles, kept, bad } = await gantry.pack({
         dir,
         join: join === true,
         ...(format === undefined ? {} : { format }),
@@ -54,12 +57,13 @@ export const command = defineCommand<Flags>({
         ...(shardSize === undefined ? {} : { shardBytes: shardSize }),
         ...(webdataset ? { shardDigits: WEBDATASET_DIGITS } : {}),
       });
-      const parts = [
-        packed.items === 0
-          ? "Nothing was left to pack"
-          : `Packed ${counted(packed.items, "item")}: ${counted(packed.files, "file")} (${sized(packed.bytes)})`,
-      ];
-      if (before > 0) parts.push(`${counted(before, "item")} packed before`);
+      const tell = ({ items, files, bytes }: typeof packed): string =>
+        `${counted(items, "item")}: ${counted(files, "file")} (${sized(bytes)})`;
+      const parts: string[] = [];
+      if (packed.items > 0) parts.push(`Packed ${tell(packed)}`);
+      if (joined.items > 0) parts.push(`Joined ${tell(joined)}`);
+      if (parts.length === 0) parts.push("Nothing was left to pack");
+      if (before > 0 && joined.items === 0) parts.push(`${counted(before, "item")} packed before`);
       if (deletedFiles > 0) parts.push(`${counted(deletedFiles, "loose file")} deleted`);
       say(io, `${parts.join("; ")}.`);
       if (kept > 0)

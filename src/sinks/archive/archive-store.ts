@@ -6,9 +6,10 @@ import { readFileStream } from "../../lib/read-file.ts";
 import type { Packed, StoredFile } from "../../model/receipt.ts";
 import type { StateFolder } from "../../state/state-folder.ts";
 import { checkFiles } from "../folder-check.ts";
-import type { DiskCheck, SettleOptions, Sink, SinkOptions, Store } from "../sink.ts";
+import type { DiskCheck, JoinOptions, SettleOptions, Sink, SinkOptions, Store, Taken } from "../sink.ts";
 import { ArchiveSink } from "./archive-sink.ts";
 import type { PackFormat } from "./codec.ts";
+import { joinArchives } from "./join.ts";
 import { proveMembers, readMember } from "./member-stream.ts";
 import { settleArchives } from "./settle.ts";
 import { Shelf } from "./shelf.ts";
@@ -17,18 +18,16 @@ type PackedFile = StoredFile & { readonly packed: Packed };
 
 export class ArchiveStore implements Store {
   readonly loose = false;
-  readonly archive: string;
   readonly #shelf: Shelf;
   readonly #state: StateFolder;
 
   constructor(state: StateFolder, format: PackFormat, base: string) {
     this.#state = state;
     this.#shelf = new Shelf(state, format, base);
-    this.archive = this.#shelf.whole;
   }
 
-  reopen(run: string): Promise<void> {
-    return this.#shelf.reopen(run);
+  join(options: JoinOptions): AsyncIterable<Taken> {
+    return joinArchives(this.#shelf, (...args) => this.check(...args), options);
   }
 
   sink(options: SinkOptions): Sink {

@@ -37,11 +37,15 @@ export async function settleArchives(
   try {
     for await (const { current } of states()) {
       for (const { path, bytes, digest, packed } of current.files) {
-        if (!packed || others.has(packed.archive)) continue;
+        if (!packed) continue;
+        seen.add(packed.archive);
+        if (others.has(packed.archive)) continue;
         const line: Line = { path, bytes, digest, item: current.item, ...packed };
         await sorter.push(sortKey(line), JSON.stringify(line));
       }
     }
+    // Before anything gets its name: what was joined is never there twice.
+    for (const archive of await shelf.published()) if (!seen.has(archive)) await shelf.remove(archive);
     let settling: Settling | null = null;
     const finish = async (): Promise<void> => {
       if (!settling) return;
@@ -52,7 +56,6 @@ export async function settleArchives(
     for await (const text of sorter.sorted()) {
       const { archive, ...line } = JSON.parse(text) as Line;
       if (settling && (settling as Settling).archive !== archive) await finish();
-      seen.add(archive);
       settling ??= await Settling.begin(shelf, state, archive, mine.get(archive) ?? null, temporary);
       await settling.keep(line);
     }
@@ -62,7 +65,6 @@ export async function settleArchives(
   }
   // What is left holds nothing that a receipt names.
   for (const each of mine.values()) await shelf.discard(each);
-  for (const archive of await shelf.published()) if (!seen.has(archive)) await shelf.remove(archive);
   await shelf.freeNames();
 }
 

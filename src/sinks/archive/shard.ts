@@ -60,9 +60,14 @@ export class Shard {
   }
 
   /** The same of bytes that come as a stream; others wait until it has ended. Nothing of it stays when it fails. */
-  async packStream(bytes: AsyncIterable<Uint8Array>): Promise<Range> {
+  packStream(bytes: AsyncIterable<Uint8Array>): Promise<Range> {
+    return this.copy(this.#codec.packStream(bytes));
+  }
+
+  /** The same of a piece that is packed already. */
+  async copy(piece: AsyncIterable<Uint8Array>): Promise<Range> {
     while (this.#growing) await this.#growing;
-    const work = this.#grow(this.#codec.packStream(bytes));
+    const work = this.#grow(piece);
     this.#growing = work
       .catch(() => undefined)
       .finally(() => {

@@ -2,7 +2,7 @@
  * Where the archive files of a target folder are: finished ones in the folder itself, unfinished ones in
  * `.gantry/packing/<name of the archive>/<run that writes it>`.
  */
-import { copyFile, mkdir, rename, rm, rmdir, stat } from "node:fs/promises";
+import { copyFile, lstat, mkdir, rename, rm, rmdir, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { RunError } from "../../errors.ts";
 import { ensureFolder, onDisk, syncFolder } from "../../lib/durable-file.ts";
@@ -42,17 +42,26 @@ export class Shelf {
     return `${this.#base}.${this.codec.format}`;
   }
 
-  /** Makes that one an unfinished archive of a run again, where it is there. Throws `disk-…`. */
-  async reopen(run: string): Promise<void> {
-    if (!(await this.published()).includes(this.whole)) return;
-    const path = join(this.dir, this.whole);
-    const folder = join(this.#packing, this.whole);
-    await ensureFolder(folder);
-    await onDisk({ operation: "rename", path }, () => rename(path, join(folder, run)));
-    for (const each of [folder, this.dir]) await syncFolder(each);
-    await onDisk({ operation: "delete", path }, () =>
-      rm(join(this.dir, indexPath(this.whole)), { force: true }),
-    );
+  /** Opens an archive to grow; a finished one becomes an unfinished one of this run again. Throws `disk-…`. */
+  async reopen(run: string, archive: string): Promise<Shard> {
+    const folder = join(this.#packing, archive);
+    const path = join(folder, run);
+    if ((await this.published()).includes(archive)) {
+      await ensureFolder(folder);
+      const finished = join(this.dir, archive);
+      await onDisk({ operation: "rename", path: finished }, () => rename(finished, path));
+      for (const each of [folder, this.dir]) await syncFolder(each);
+      const index = join(this.dir, indexPath(archive));
+      await onDisk({ operation: "delete", path: index }, () => rm(index, { force: true }));
+    }
+    return Shard.open(archive, path, this.codec);
+  }
+
+  /** Whether anything has the name of an archive, ours or not. */
+  async isTaken(archive: string): Promise<boolean> {
+    for (const path of [join(this.dir, archive), join(this.#packing, archive)])
+      if (await lstat(path).catch(() => null)) return true;
+    return false;
   }
 
   /** The file of an archive, finished or not; null when there is none. */
@@ -110,13 +119,22 @@ export class Shelf {
   /** A new archive file under a name that no other has; `numbered`: one of many. Throws `disk-…`. */
   async create(
     run: string,
-    { numbered, digits = 5 }: { readonly numbered: boolean; readonly digits?: number | undefined },
+    {
+      numbered,
+      digits = 5,
+      avoid,
+    }: {
+      readonly numbered: boolean;
+      readonly digits?: number | undefined;
+      /** Names that are not to be taken. */
+      readonly avoid?: ReadonlySet<string>;
+    },
   ): Promise<Shard> {
     await ensureFolder(this.#packing);
     for (let number = numbered ? 0 : -1; number < MOST_SHARDS; number += 1) {
       const mark = `-${String(number).padStart(digits, "0")}`;
       const archive = number < 0 ? this.whole : `${this.#base}${mark}.${this.codec.format}`;
-      if (await stat(join(this.dir, archive)).catch(() => null)) continue;
+      if (avoid?.has(archive) || (await stat(join(this.dir, archive)).catch(() => null))) continue;
       const folder = join(this.#packing, archive);
       const made = await onDisk({ operation: "make folder", path: folder }, () =>
         mkdir(folder).then(
