@@ -17,6 +17,7 @@ import { EventChannel } from "./channel.ts";
 import type { RunEvent, VerifySummary } from "./events.ts";
 import { readCompanions } from "./held.ts";
 import { type Find, movedTo } from "./planning.ts";
+import { readStatus } from "./status.ts";
 import { findMoved, type Lost, listStrays } from "./strays.ts";
 
 export interface VerifyOptions {
@@ -98,6 +99,7 @@ async function verifyFolder(
     } finally {
       await receipts.close();
     }
+    if (counts.items === 0) await expectNothing(dir);
     return finish(null);
   } catch (caught) {
     const reason: unknown = context.signal.aborted ? context.signal.reason : caught;
@@ -106,6 +108,19 @@ async function verifyFolder(
   } finally {
     await temporary.remove();
   }
+}
+
+/** Nothing is stored: then nothing may be asked for either. Of a folder that holds some of it `status` tells what is missing. */
+async function expectNothing(dir: string): Promise<void> {
+  const { missing, asking } = await readStatus(dir);
+  if (missing === 0 && asking.length === 0) return;
+  const what =
+    missing === 0
+      ? "a run ended before it knew what it was asked for"
+      : `${missing} ${missing === 1 ? "item was" : "items were"} asked for`;
+  throw new RunError("proof-count", `nothing is stored in ${dir}, and ${what}`, {
+    hint: `to fetch it: gantry get -o ${dir}`,
+  });
 }
 
 class FolderProof {

@@ -317,28 +317,5 @@ describe.skipIf(!has("zstd") || !has("tar"))(
         md5OfCat(`gantry cat '${join(place, "x.tar")}' a%3Ab | md5sum | cut -c -32`),
       );
     });
-
-    it("verify of a folder in which nothing is stored says so", async () => {
-      const nothing = await freshDir();
-      stage.control.setFaults([{ kind: "500", route: "**/getImage*" }]);
-      const got = await stage.run([
-        "get",
-        "tcia:",
-        "-o",
-        nothing,
-        "--limit",
-        "1",
-        "--retries",
-        "0",
-        "--progress",
-        "none",
-      ]);
-      stage.control.setFaults([]);
-      expect(got.code).toBe(5);
-      const { code, stderr } = await stage.run(["verify", nothing]);
-      expect(code).toBe(0);
-      expect(stderr).toMatch(/^Nothing is stored in \S+, so nothing was proved\./u);
-      expect(stderr).not.toContain("Proved");
-    });
   },
 );

@@ -87,7 +87,8 @@ export async function killPacked(
   }
   const status = await stage.run(["status", dir, "--format", "json"]);
   const stored = status.code === 0 ? Number(JSON.parse(status.stdout)[0].doneItems) : 0;
-  if (status.code === 0) expect((await stage.run(["verify", dir])).code).toBe(0);
+  // Nothing stored of what was asked for is no proof.
+  if (status.code === 0) expect(stored > 0 ? [0] : [0, 6]).toContain((await stage.run(["verify", dir])).code);
   const before = stage.requests("getImage").length;
   const ended = await get(stage, dir, format).ended;
   expect(ended.code, ended.stderr).toBe(0);

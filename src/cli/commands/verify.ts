@@ -183,7 +183,7 @@ function summaryLines(summary: VerifySummary, dir: string): string[] {
   const lines =
     summary.items === 0
       ? [
-          `Nothing is stored in ${shown(dir)}, so nothing was proved. What was asked for: gantry status ${shellWord(dir)}`,
+          `Nothing is stored in ${shown(dir)}, and nothing is expected there, so nothing was proved. Why: gantry status ${shellWord(dir)}`,
         ]
       : [
           `${changed + missing === 0 ? "Proved" : "Checked"} ${counted(summary.files, "file")} of ${counted(summary.items, "item")} (${sized(summary.bytes)}) in ${lasting(summary.tookMs)}.`,
