@@ -109,7 +109,8 @@ if [ "\${1:-submit}" = submit ] && command -v sbatch >/dev/null 2>&1; then
   job=$(sbatch --parsable --array="0-$((tasks - 1))%${facts.atOnce}"${outputTo("slurm-%x-%A_%a.log")} "$0" task "$array") || refused
   job=\${job%%;*}
   end=$(sbatch --parsable --dependency="afterany:$job" --job-name=${quoted(`${name}-end`)}${outputTo("slurm-%x-%j.log")} "$0" finish "$array") || { scancel "$job"; refused; }
-  echo "array $array: $tasks tasks in job $job, its end in job \${end%%;*}"
+  [ "$tasks" -eq 1 ] && noun=task || noun=tasks
+  echo "array $array: $tasks $noun in job $job, its end in job \${end%%;*}"
   echo "To look on: gantry status $(printf %q "$dir") --watch" >&2
   exit
 fi

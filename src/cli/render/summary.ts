@@ -98,7 +98,8 @@ export function createTale(): Tale {
         for (const [proof, count] of adoptions)
           lines.push(`  ${counted(count, noun)} proved by: ${shown(proof)}.`);
       }
-      if (here.items > 0) {
+      // What a plan found here was told before, and its last job tells the end.
+      if (here.items > 0 && divided === null) {
         lines.push(
           `${stored.items + adopted.items === 0 && failed === 0 && error === null ? "Everything was here and proved already" : "Here already"}: ${counted(here.items, noun)} (${counted(here.files, "file")}, ${sized(here.bytes)}).`,
         );
@@ -139,7 +140,7 @@ export function createTale(): Tale {
         );
         if (!interrupted && error.hint !== "") lines.push(`  Next: ${shown(error.hint)}`);
       }
-      const held = stored.items + adopted.items + here.items;
+      const held = divided === null ? stored.items + adopted.items + here.items : 0;
       if (summary.citations.length > 0 && held > 0) {
         lines.push("Using these data owes:");
         for (const { collection, licence, licenceUrl, doi } of summary.citations.slice(0, LISTED)) {
