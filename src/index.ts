@@ -68,6 +68,7 @@ export {
 } from "./sinks/archive/archive-file.ts";
 export { holdsMembers, openMembers } from "./sinks/archive/stored-folder.ts";
 export {
+  LeftMembers,
   MemberPaths,
   type UnpackOptions,
   type UnpackSummary,

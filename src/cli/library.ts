@@ -41,6 +41,7 @@ export type Library = Pick<
   | "isArchiveName"
   | "holdsMembers"
   | "openMembers"
+  | "LeftMembers"
   | "MemberPaths"
   | "unpackArchive"
   | "verifyArchive"

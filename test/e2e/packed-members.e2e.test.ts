@@ -207,6 +207,7 @@ describe.skipIf(!has("zstd") || !has("tar"))(
         [`${text}{\n`, new RegExp(`index\\.jsonl: line ${lines.length} is damaged`, "u")],
         [text.slice(0, -20), /index\.jsonl: line \d+ is damaged/u],
         [`${text}{"path":"a"}\n`, /line \d+ is damaged/u],
+        [text.replace(/"length":\d+(?=[^\n]*\n$)/u, '"length":9007199254740991'), /line \d+ is damaged/u],
         [`${lines.slice(0, cutAt).join("\n")}\n`, /goes on after the last member that its index names/u],
       ] as const) {
         await writeFile(index, content);

@@ -1,5 +1,6 @@
 import { defineCommand } from "../command.ts";
 import { warner } from "../open-library.ts";
+import { tellLeft } from "../render/left-members.ts";
 import { createWriter } from "../render/writer.ts";
 
 export const command = defineCommand<Record<string, never>>({
@@ -15,14 +16,15 @@ export const command = defineCommand<Record<string, never>>({
     ["gantry cat packed LCTSC/LCTSC-Test-S1-101 | md5sum", "the same, whichever archive file it is in"],
   ],
   async run({ words }, { io, signal }) {
-    const { MemberPaths, openMembers } = await io.library();
+    const { LeftMembers, MemberPaths, openMembers } = await io.library();
     const [archive = "", ...paths] = words;
     const wanted = new MemberPaths(paths);
     const writer = createWriter(io.stdout);
     const members = await openMembers(archive, {
       warn: warner(io),
     });
-    for await (const { body } of members.read((path) => wanted.has(path))) {
+    const left = new LeftMembers();
+    for await (const { body } of members.read((path) => wanted.has(path), left.add)) {
       for await (const chunk of body) {
         signal.throwIfAborted();
         await writer.writeBytes(chunk);
@@ -30,6 +32,6 @@ export const command = defineCommand<Record<string, never>>({
     }
     await writer.flush();
     wanted.complain(archive);
-    return 0;
+    return tellLeft(io, left);
   },
 });

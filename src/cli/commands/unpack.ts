@@ -1,5 +1,6 @@
 import { defineCommand, UsageError } from "../command.ts";
 import { warner } from "../open-library.ts";
+import { tellLeft } from "../render/left-members.ts";
 import { counted, shown, sized } from "../render/wording.ts";
 import { say } from "../render/writer.ts";
 
@@ -29,13 +30,9 @@ export const command = defineCommand<Flags>({
     });
     const parts = [`${counted(files, "file")} (${sized(bytes)}) in ${shown(flags.output)}`];
     if (here > 0) parts.push(`${counted(here, "file")} there already`);
-    parts.push(proved === files ? "each proved by its digest" : "not proved: the archive has no index");
+    if (files > 0)
+      parts.push(proved === files ? "each proved by its digest" : "not proved: the archive has no index");
     say(io, `${parts.join("; ")}.`);
-    if (left === 0) return 0;
-    say(
-      io,
-      `${counted(left, "member")} left out, the first ${JSON.stringify(firstLeft)}: only files are unpacked, no links and no devices.`,
-    );
-    return 3;
+    return tellLeft(io, { count: left, first: firstLeft });
   },
 });

@@ -3,12 +3,14 @@
  * read without the rest, and proved; without one the file is read from its beginning.
  */
 import { stat } from "node:fs/promises";
+import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
 import { RunError } from "../../errors.ts";
 import type { Digest } from "../../lib/digest.ts";
 import { onDisk } from "../../lib/durable-file.ts";
 import { readBytes } from "../../lib/read-file.ts";
 import { TAR_END } from "../../lib/tar-header.ts";
+import { untar } from "../../lib/untar.ts";
 import { indexPath } from "../../model/receipt.ts";
 import { memberEnd, openIndex } from "./archive-index.ts";
 import { findBlanks } from "./blanks.ts";
@@ -27,7 +29,7 @@ export interface ArchiveMember {
   readonly archive?: string | null;
 }
 
-/** Told of a member that is no file and no folder. */
+/** Told of a member that is no folder and no plain file. */
 export type OnLeft = (path: string) => void;
 
 /** Members, of one archive file or of a whole folder. */
@@ -36,8 +38,8 @@ export interface ArchiveFile {
   members(): AsyncIterable<ArchiveMember>;
   /**
    * The members that `wants`, with their bytes; a body that is not read is passed over. A body of an archive with an index
-   * throws `proof-digest` at its end when it is not what was stored. With `onLeft` links and devices are wanted, too, and
-   * it is told of them. Throws `proof-format` where it is damaged or cut.
+   * throws `proof-digest` at its end when it is not what was stored. With `onLeft` links, devices and sparse files are wanted,
+   * too, and it is told of them. Throws `proof-format` where it is damaged or cut.
    */
   read(
     wants: (path: string) => boolean,
@@ -105,7 +107,7 @@ class IndexedArchive implements ArchiveFile {
     const seen = { end: 0 };
     yield* readPieces(this.#lines(seen), this.#codec.unpack, wants, {
       known: "its index names",
-      mending: () => fileMending(this.#path),
+      mending: () => bothMending(this.#path),
     });
     await this.#proveEnd(seen.end);
   }
@@ -173,45 +175,46 @@ class PlainArchive implements ArchiveFile {
   }
 
   async *read(wants: (path: string) => boolean, onLeft?: OnLeft) {
-    const { createTarDecoder } = await import("modern-tar");
-    const decoder = createTarDecoder({ strict: true });
-    const bytes = ReadableStream.from(this.#unpack(readBytes(this.#path))) as ReadableStream<Uint8Array>;
     try {
-      for await (const { header, body } of bytes.pipeThrough(decoder)) {
-        const path = header.name.replace(/^(\.\/)+/u, "");
-        if (header.type !== "file" || !wants(path)) {
-          if (onLeft && LEFT.has(header.type ?? "") && wants(path)) onLeft(path);
-          await body.cancel();
-          continue;
-        }
-        yield { path, bytes: header.size, digest: null, body: this.#explaining(body) };
-        await body.cancel().catch(() => undefined);
+      for await (const { name, type, bytes, body } of untar(this.#unpack(readBytes(this.#path)))) {
+        const path = name.replace(/^(\.\/)+/u, "");
+        if (type === "folder" || (type !== "file" && !onLeft) || !wants(path)) continue;
+        if (type === "file") yield { path, bytes, digest: null, body: this.#explaining(body) };
+        else onLeft?.(path);
       }
     } catch (error) {
       throw await this.#explained(error);
     }
   }
 
-  async *#explaining(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
+  async *#explaining(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
     try {
-      yield* body as AsyncIterable<Uint8Array>;
+      yield* body;
     } catch (error) {
       throw await this.#explained(error);
     }
   }
 
-  /** What a reader of tar or a decompressor says names no file. */
-  async #explained(error: unknown): Promise<RunError> {
-    if (error instanceof RunError && error.code !== "proof-format") return error;
-    const what = `${this.#path} is damaged: ${(error as Error).message}`;
+  /** What the reader of tar or a decompressor says names no file. */
+  async #explained(error: unknown): Promise<unknown> {
+    if (!(error instanceof RunError) || error.code !== "proof-format") return error;
+    const what = `${this.#path} is damaged: ${error.message}`;
     return new RunError("proof-format", what, { hint: await fileMending(this.#path), cause: error });
   }
 }
 
-/** What is neither a file nor a folder. */
-const LEFT: ReadonlySet<string> = new Set(["link", "symlink", "character-device", "block-device", "fifo"]);
-
 async function* gunzip(raw: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  const { Readable } = await import("node:stream");
-  yield* Readable.from(raw).compose(createGunzip()) as AsyncIterable<Buffer>;
+  const plain = createGunzip();
+  const fed = pipeline(raw, plain);
+  // What it fails of comes out of what it makes, too.
+  fed.catch(() => undefined);
+  try {
+    yield* plain as AsyncIterable<Buffer>;
+  } catch (error) {
+    if (!(error as NodeJS.ErrnoException).code?.startsWith("Z_")) throw error;
+    throw new RunError("proof-format", `gzip: ${(error as Error).message}`, { cause: error });
+  } finally {
+    plain.destroy();
+    await fed.catch(() => undefined);
+  }
 }

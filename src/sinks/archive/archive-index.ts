@@ -80,12 +80,14 @@ export async function openIndex(path: string): Promise<AsyncIterable<IndexLine> 
 /** Pieces do not overlap, and of one piece no member is left out but at its end. */
 function follows(before: IndexLine | null, line: IndexLine): boolean {
   if (before?.offset === line.offset) return line.length === before.length && line.at === memberEnd(before);
-  return line.at === 0 && line.offset >= (before ? before.offset + before.length : 0);
+  return line.at === 0 && line.offset >= (before ? endOf(before) : 0);
 }
 
 async function damaged(what: string, path: string): Promise<RunError> {
   return new RunError("proof-format", what, { hint: await indexMending(path) });
 }
+
+const endOf = ({ offset, length }: Pick<IndexLine, "offset" | "length">): number => offset + length;
 
 function readIndexLine(text: string): IndexLine | null {
   let line: Partial<IndexLine> | null;
@@ -97,7 +99,8 @@ function readIndexLine(text: string): IndexLine | null {
   const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
   return typeof line?.path === "string" &&
     isDigest(line?.digest ?? "") &&
-    [line?.bytes, line?.offset, line?.length, line?.at].every(isCount)
+    [line?.bytes, line?.offset, line?.length, line?.at].every(isCount) &&
+    [endOf(line as IndexLine), memberEnd(line as IndexLine)].every(isCount)
     ? (line as IndexLine)
     : null;
 }

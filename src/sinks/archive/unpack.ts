@@ -30,7 +30,7 @@ export interface UnpackSummary {
   readonly here: number;
   /** Files whose bytes an index vouches for. */
   readonly proved: number;
-  /** Links and devices, which are not unpacked, and the first of them. */
+  /** Links, devices and sparse files, which are not unpacked, and the first of them. */
   readonly left: number;
   readonly firstLeft: string | null;
 }
@@ -48,15 +48,16 @@ export async function unpackArchive(archive: string, options: UnpackOptions): Pr
   const file = await openMembers(archive, options);
   const wanted = new MemberPaths(options.paths);
   let [files, bytes, here, proved] = [0, 0, 0, 0];
-  const left: { count: number; first: string | null } = { count: 0, first: null };
-  const onLeft = (path: string): void => {
-    left.count += 1;
-    left.first ??= path;
-  };
-  for await (const member of file.read((path) => wanted.has(path), onLeft)) {
+  const left = new LeftMembers();
+  for await (const member of file.read((path) => wanted.has(path), left.add)) {
     signal?.throwIfAborted();
     // An archive may be anybody's: no name leaves the folder, and none is Gantry's own.
-    const path = keptPath(member.path.split("/").filter((segment) => segment !== "" && segment !== "."));
+    const segments = member.path.split("/").filter((segment) => segment !== "" && segment !== ".");
+    if (segments.length === 0) {
+      left.add(member.path);
+      continue;
+    }
+    const path = keptPath(segments);
     const target = join(resolve(to), path);
     await refuseLinks(resolve(to), path);
     if (await isThere(target, member)) here += 1;
@@ -71,6 +72,17 @@ export async function unpackArchive(archive: string, options: UnpackOptions): Pr
   }
   wanted.complain(archive);
   return { files, bytes, here, proved, left: left.count, firstLeft: left.first };
+}
+
+/** Members that were wanted and are no plain files. */
+export class LeftMembers {
+  count = 0;
+  first: string | null = null;
+
+  readonly add = (path: string): void => {
+    this.count += 1;
+    this.first ??= path;
+  };
 }
 
 /** The paths that somebody asked for, globs among them, and which of them named something. */
@@ -117,7 +129,7 @@ function keptPath(segments: readonly string[]): string {
 
 async function isThere(
   target: string,
-  { bytes, body }: ArchiveMember & { readonly body: AsyncIterable<Uint8Array> },
+  { bytes, digest, body }: ArchiveMember & { readonly body: AsyncIterable<Uint8Array> },
 ): Promise<boolean> {
   const facts = await lstat(target).catch(() => null);
   if (facts === null) return false;
@@ -129,7 +141,7 @@ async function isThere(
   };
   if (await same()) return true;
   throw new RunError("disk-error", `${target} is there already with other content`, {
-    hint: "unpack into another folder, or move it away",
+    hint: `unpack into another folder, or move it away${digest === null ? "; when that was empty, the archive holds two files of this name, of which `tar -xf` keeps the last" : ""}`,
   });
 }
 
@@ -141,7 +153,9 @@ async function refuseLinks(dir: string, path: string): Promise<void> {
     const facts = await lstat(at).catch(() => null);
     if (facts === null) return;
     if (!facts.isDirectory())
-      throw new RunError("disk-permission", `${at} is no folder; nothing is written through it`);
+      throw new RunError("disk-permission", `${at} is no folder; nothing is written through it`, {
+        hint: "unpack into another folder, or move it away",
+      });
   }
 }
 
