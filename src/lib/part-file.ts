@@ -3,12 +3,12 @@
  * its bytes are surely on the disk and of which version of the file they are. What was not synced is fetched again.
  */
 import { createReadStream } from "node:fs";
-import { type FileHandle, open, readFile, rename, rm } from "node:fs/promises";
+import { type FileHandle, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import { makeFolder, onDisk, writeAll, writeFileDurably } from "./durable-file.ts";
 
-/** So much may be received twice after a crash. */
+/** A crash costs up to twice as much, which is received again. */
 const SYNC_BYTES = 16 * 1024 * 1024;
 
 const Facts = v.object({
@@ -26,13 +26,17 @@ const Facts = v.object({
 });
 export type PartFacts = v.InferOutput<typeof Facts>;
 
-/** What of a file is here from before; close it by `keep` or `remove`. Throws `disk-…`. */
+/** What of a file is here from before; close it by `keep`, `finish` or `remove`. Throws `disk-…`. */
 export class PartFile {
   readonly #path: string;
   readonly #folder: string;
   #file: FileHandle | null = null;
   #facts: PartFacts | null;
   #writtenBytes = 0;
+  /** Up to where it is synced or being synced. */
+  #notedBytes = 0;
+  /** Syncs what is written behind the writer's back, and notes it. */
+  #noting: Promise<void> | null = null;
 
   private constructor(folder: string, path: string, facts: PartFacts | null) {
     this.#folder = folder;
@@ -42,7 +46,15 @@ export class PartFile {
 
   static async open(folder: string, name: string): Promise<PartFile> {
     const path = join(folder, name);
-    return new PartFile(folder, path, await readFacts(path));
+    const facts = await readFacts(path);
+    // What has another name may be stored under it, and must not be written into.
+    const alone = facts !== null && (await stat(`${path}.part`)).nlink === 1;
+    return new PartFile(folder, path, alone ? facts : null);
+  }
+
+  /** Where the bytes lie, once it was begun. */
+  get path(): string {
+    return `${this.#path}.part`;
   }
 
   /** What can be gone on with; null when nothing is. */
@@ -59,20 +71,23 @@ export class PartFile {
   async begin(fresh: Omit<PartFacts, "kind" | "version" | "syncedBytes"> | null): Promise<void> {
     await makeFolder(this.#folder, { mode: 0o700 });
     const start = fresh === null ? (this.#facts?.syncedBytes ?? 0) : 0;
-    const at = { operation: "open", path: `${this.#path}.part` };
+    const at = { operation: "open", path: this.path };
     if (fresh !== null) {
       await rm(`${this.#path}.json`, { force: true });
+      // It may have another name, under which it is stored.
+      await rm(this.path, { force: true });
       this.#facts = { kind: "gantry-part", version: 1, syncedBytes: 0, ...fresh };
     }
-    this.#file = await onDisk(at, () => open(at.path, start === 0 ? "w" : "r+", 0o600));
+    this.#file = await onDisk(at, () => open(at.path, start === 0 ? "w" : "r+"));
     // Behind the synced bytes there may be others, which a crash has left in any state.
     await onDisk(at, async () => this.#file?.truncate(start));
     this.#writtenBytes = start;
+    this.#notedBytes = start;
   }
 
   async append(bytes: Uint8Array): Promise<void> {
     const file = this.#file as FileHandle;
-    await onDisk({ operation: "write", path: `${this.#path}.part` }, async () => {
+    await onDisk({ operation: "write", path: this.path }, async () => {
       // Explicit positions: after `r+` the handle stands at the beginning.
       let done = 0;
       while (done < bytes.length) {
@@ -86,20 +101,37 @@ export class PartFile {
       }
     });
     this.#writtenBytes += bytes.length;
-    if (this.#writtenBytes - (this.#facts?.syncedBytes ?? 0) >= SYNC_BYTES) await this.#note();
+    if (this.#writtenBytes - this.#notedBytes < SYNC_BYTES) return;
+    await this.#noting;
+    this.#notedBytes = this.#writtenBytes;
+    this.#noting = this.#note();
+    // Told to whoever waits for it next.
+    this.#noting.catch(() => undefined);
   }
 
   /** Leaves what came for another try. */
   async keep(): Promise<void> {
     if (this.#file === null) return;
     try {
+      await this.#noting;
       if (this.#writtenBytes > (this.#facts?.syncedBytes ?? 0)) await this.#note();
     } finally {
       await this.#close();
     }
   }
 
+  /** Leaves the whole file, not to be gone on with, to whoever has its path. */
+  async finish(): Promise<void> {
+    try {
+      await this.#noting;
+    } finally {
+      await this.#close();
+    }
+    await rm(`${this.#path}.json`, { force: true });
+  }
+
   async remove(): Promise<void> {
+    await this.#noting?.catch(() => undefined);
     await this.#close();
     await rm(`${this.#path}.json`, { force: true });
     await rm(`${this.#path}.part`, { force: true });
@@ -107,8 +139,9 @@ export class PartFile {
   }
 
   async #note(): Promise<void> {
-    await onDisk({ operation: "sync", path: `${this.#path}.part` }, async () => this.#file?.datasync());
-    const facts: PartFacts = { ...(this.#facts as PartFacts), syncedBytes: this.#writtenBytes };
+    const syncedBytes = this.#writtenBytes;
+    await onDisk({ operation: "sync", path: this.path }, async () => this.#file?.datasync());
+    const facts: PartFacts = { ...(this.#facts as PartFacts), syncedBytes };
     await writeFileDurably(`${this.#path}.json`, `${JSON.stringify(facts)}\n`, { mode: 0o600 });
     this.#facts = facts;
   }
@@ -145,7 +178,7 @@ export async function copyPart(name: string, options: CopyOptions): Promise<bool
   const at = { operation: "write", path: copy };
   try {
     let copied = 0;
-    const file = await onDisk(at, () => open(copy, "w", 0o600));
+    const file = await onDisk(at, () => open(copy, "w"));
     try {
       const bytes = createReadStream(`${source}.part`, { end: facts.syncedBytes - 1, signal });
       for await (const chunk of bytes as AsyncIterable<Uint8Array>) {

@@ -14,7 +14,7 @@ import { filePath } from "../model/place.ts";
 import type { ReceiptBody } from "../model/receipt.ts";
 import { shownPath } from "../model/safe-path.ts";
 import type { Sink, Written } from "../sinks/sink.ts";
-import type { Delivery, Source, SourceContext, Statement } from "../sources/source.ts";
+import type { Capabilities, Delivery, Source, SourceContext, Statement } from "../sources/source.ts";
 import { type AdoptMemory, adopt } from "./adopt.ts";
 import { type AdoptedPlaced, adoptPlaced } from "./adopt-placed.ts";
 import type { RunEvent } from "./events.ts";
@@ -129,11 +129,12 @@ class BatchQueue {
     if (first.found.length > 0) return batch;
     const { archive } = first.item;
     // Why a source can't be had is each of its items' failure, and told by whoever fetches.
-    const most = await this.#source(archive).then(
-      ({ capabilities }) => capabilities.batchItems,
-      () => 1,
+    const { batchItems, batchBytes = Number.POSITIVE_INFINITY } = await this.#source(archive).then(
+      ({ capabilities }): Pick<Capabilities, "batchItems" | "batchBytes"> => capabilities,
+      (): Pick<Capabilities, "batchItems" | "batchBytes"> => ({ batchItems: 1 }),
     );
-    while (batch.length < most) {
+    let bytes = first.item.bytes ?? 0;
+    while (batch.length < batchItems && bytes < batchBytes) {
       const next = await this.#pull();
       if (next === null) break;
       if (next.item.archive !== archive || next.found.length > 0) {
@@ -141,6 +142,7 @@ class BatchQueue {
         break;
       }
       batch.push(next);
+      bytes += next.item.bytes ?? 0;
     }
     return batch;
   }

@@ -108,6 +108,8 @@ export interface Capabilities {
   readonly messages?: boolean;
   /** How many items one `fetch` takes at most; consecutive ones of a plan come together, and are settled one by one. */
   readonly batchItems: number;
+  /** A batch with so many bytes gets no further item. Absent: only their number counts. */
+  readonly batchBytes?: number | undefined;
 }
 
 /** `bidsignore`: names for BIDS validators what they shall not look at. */
@@ -121,10 +123,10 @@ export interface Entry {
   /** What to hash this file with, where what vouches for it is of another kind than the archive's `digest`. */
   readonly digest?: DigestAlgorithm;
   /**
-   * Absolute path, in the scratch folder, of a finished file that holds exactly what `body` gives, so that it need not be
-   * copied. It may get a second name while it is here; the pipeline removes this one once the item is stored or proved
-   * wrong, and leaves it for the next try after any other failure. A source must never write into one that has more
-   * names than one: it removes that name first.
+   * Absolute path, in the scratch folder, of a file that holds exactly what `body` gives once that has ended, so that it need
+   * not be copied. It may get a second name while it is here; the pipeline removes this one once the item is stored or proved
+   * wrong, and leaves it for the next try after any other failure. A source must never begin to write into one that has
+   * more names than one: it removes that name first.
    */
   readonly file?: string;
 }

@@ -47,7 +47,7 @@ import {
   unknownFile,
 } from "./map.ts";
 import { PathDelivery } from "./path-delivery.ts";
-import { overSftp } from "./sftp-road.ts";
+import { SftpFetch } from "./sftp-road.ts";
 import { SiteTree } from "./tree.ts";
 import { type Endpoint, uploadToSite } from "./upload.ts";
 
@@ -72,6 +72,12 @@ const SSH_PORT = 22;
 const UDP_PORT = 33001;
 /** Files of one ascp session. */
 const BATCH = 300;
+/**
+ * Of SFTP: a file is asked for while those before it are stored, so that its round trips are not waited for. Few, so that
+ * the files of a folder go to all jobs alike.
+ */
+const SFTP_BATCH = 16;
+const SFTP_BATCH_BYTES = 4 * 1024 * 1024;
 
 export function createAsperaSource(options: SourceOptions): Source {
   return new AsperaSource(options);
@@ -100,11 +106,13 @@ class AsperaSource implements Source {
     this.#sftp = sftp?.({ user, host, ports: port === null ? [ASCP_PORT, SSH_PORT] : [port] }) ?? null;
     this.#tree = this.#sftp && new SiteTree(this.#sftp, archive);
     const bySftp = (): boolean => this.#slow !== null || this.#transport === "sftp";
-    // One at a time by SFTP, so that several come side by side.
-    this.capabilities = Object.defineProperty({ ...CAPABILITIES, batchItems: BATCH }, "batchItems", {
-      get: () => (bySftp() ? 1 : BATCH),
-      enumerable: true,
-    });
+    this.capabilities = Object.defineProperties(
+      { ...CAPABILITIES, batchItems: BATCH },
+      {
+        batchItems: { get: () => (bySftp() ? SFTP_BATCH : BATCH), enumerable: true },
+        batchBytes: { get: () => (bySftp() ? SFTP_BATCH_BYTES : undefined), enumerable: true },
+      },
+    );
   }
 
   async resolve(query: Query, context: SourceContext): Promise<Query> {
@@ -238,9 +246,10 @@ class AsperaSource implements Source {
     options: FetchOptions,
     context: Context,
   ): AsyncGenerator<Delivery> {
-    const slowly = (each: WantedFile): Delivery => this.#overSftp(each, options, context);
+    const slowly = (each: readonly WantedFile[]): AsyncGenerator<Delivery> =>
+      this.#overSftp(each, options, context);
     if ((await this.#road(context)) === "sftp") {
-      for (const each of wanted) yield slowly(each);
+      yield* slowly(wanted);
       return;
     }
     const tree = this.#tree as SiteTree;
@@ -261,7 +270,7 @@ class AsperaSource implements Source {
       else if (!this.#isBlocked(outcome.error)) yield { item: outcome.wanted.item, error: outcome.error };
       else {
         this.#goSlow(`ascp does not get through (${outcome.error.message})`, context);
-        yield slowly(outcome.wanted);
+        yield* slowly([outcome.wanted]);
       }
     }
   }
@@ -289,10 +298,25 @@ class AsperaSource implements Source {
     return this.#transport === null && ["archive-unreachable", "access-login"].includes(code);
   }
 
-  #overSftp({ item, file }: WantedFile, { scratch }: FetchOptions, context: Context): Delivery {
+  async *#overSftp(
+    wanted: readonly WantedFile[],
+    { scratch }: FetchOptions,
+    context: Context,
+  ): AsyncGenerator<Delivery> {
     const sftp = this.#sftp as Sftp;
-    const remotePath = (): Promise<string> => (this.#tree as SiteTree).remotePath(file.path, context);
-    return overSftp({ item, file, sftp, scratch, remotePath }, context);
+    const fetches = wanted.map(({ item, file }) => {
+      const remotePath = (): Promise<string> => (this.#tree as SiteTree).remotePath(file.path, context);
+      return new SftpFetch({ item, file, sftp, scratch, remotePath }, context);
+    });
+    try {
+      for (const [index, each] of fetches.entries()) {
+        each.begin();
+        for (const later of fetches.slice(index + 1)) if (sftp.hasRoom) later.begin();
+        yield each.delivery();
+      }
+    } finally {
+      for (const each of fetches) each.close();
+    }
   }
 
   /** Sites see no bypass key: the user's own login is all that opens them. */

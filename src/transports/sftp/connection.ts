@@ -9,6 +9,7 @@ import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
 import { networkError } from "../http.ts";
 import type { KnownHosts } from "./known-hosts.ts";
+import { MAX_WINDOW_BYTES, ReadWindow } from "./read-window.ts";
 
 export interface SftpLogin {
   readonly user: string;
@@ -47,12 +48,17 @@ const CONNECT_MS = 20_000;
 /** Of the protocol's status codes (section 7). */
 const NO_SUCH_FILE = 2;
 const PERMISSION_DENIED = 3;
-/** What every server has to give in one piece is 32 KiB with all that is around it (section 3); ssh2 asks for no more. */
-const PIECE_BYTES = 31 * 1024;
-/** Asked for ahead of the reader, so that the way there and back is not waited for with each piece. */
-const PIECES_AHEAD = 64;
-/** Channels of one connection that files come through; OpenSSH permits ten (sshd_config(5), MaxSessions). */
-const MAX_CHANNELS = 8;
+/** What every server has to give in one piece is 32 KiB with all that is around it (section 3). */
+const SURE_PIECE_BYTES = 31 * 1024;
+/** Of a server that gives more in one piece; still more saves no time, and costs memory (docs/performance.md). */
+const PIECE_BYTES = 127 * 1024;
+/**
+ * Channels of one connection that files come through: each has a process of its own at the server, which does one thing
+ * after the other. OpenSSH permits ten (sshd_config(5), MaxSessions).
+ */
+const MAX_CHANNELS = 4;
+/** What the library lets a server send through a channel before it hears that more may come (its lib/Channel.js). */
+const CHANNEL_BYTES = 2 * 1024 * 1024;
 
 /**
  * Connects and logs in. Throws `archive-unreachable`, `archive-cut`, `access-login`, `access-denied` for another key than
@@ -86,6 +92,8 @@ export async function connectSftp(options: ConnectOptions, context: Context): Pr
       client.on("close", () => reject(refusal ?? lost()));
       client.on("connect", () => {
         connected = true;
+        // Else a question waits until the server has acknowledged the one before, which it puts off for 40 ms.
+        client.setNoDelay(true);
       });
       client.on("handshake", () => {
         shaken = true;
@@ -186,9 +194,12 @@ export class SftpConnection {
   readonly #client: Client;
   readonly #options: ConnectOptions;
   readonly #main: SFTPWrapper;
-  /** Channels that no file comes through at the moment. */
-  readonly #idle: SFTPWrapper[] = [];
-  #channels = 0;
+  /** What files come through. */
+  readonly #channels: Channel[];
+  /** How many of them there are, are being opened, or can't be had. */
+  #channelsAsked = 1;
+  /** Of all files that are read. */
+  readonly window = new ReadWindow();
   #lost: RunError | null = null;
   /** What is to be told of a loss. */
   readonly #waiting = new Set<() => void>();
@@ -197,6 +208,7 @@ export class SftpConnection {
     this.#client = client;
     this.#main = channel;
     this.#options = options;
+    this.#channels = [{ sftp: widened(client, channel), files: 0, pieceBytes: pieceBytesOf(channel) }];
     const lost = (): void =>
       this.#lose(new RunError("archive-cut", `${options.host}: the connection was lost`));
     client.removeAllListeners("error").removeAllListeners("close");
@@ -256,32 +268,36 @@ export class SftpConnection {
 
   /** Opens a file; close it. Throws `access-item` when there is none. */
   async open(path: string): Promise<SftpFile> {
-    const channel = await this.#channel(path);
+    const channel = this.#channel();
+    channel.files += 1;
     try {
       const ask = <T>(call: (done: Done<T>) => void): Promise<T> => this.#ask(path, call);
-      const handle = await ask<Buffer>((done) => channel.open(path, "r", done));
-      return new SftpFile(channel, handle, ask, () => this.#idle.push(channel));
+      const handle = await ask<Buffer>((done) => channel.sftp.open(path, "r", done));
+      return new SftpFile(channel, handle, ask);
     } catch (error) {
-      this.#idle.push(channel);
+      channel.files -= 1;
       throw error;
     }
   }
 
-  async #channel(path: string): Promise<SFTPWrapper> {
-    const idle = this.#idle.pop();
-    if (idle) return idle;
-    if (this.#channels >= MAX_CHANNELS) return this.#main;
-    this.#channels += 1;
-    try {
-      const channel = await this.#ask<SFTPWrapper>(path, (done) => this.#client.sftp(done as never));
-      channel.on("error", () => undefined);
-      return channel;
-    } catch (error) {
-      // A server that permits no more of them still has the first.
-      this.#channels = MAX_CHANNELS;
-      if (this.isLost) throw error;
-      return this.#main;
+  /** That with the fewest files; where each has some, another one is opened for later. */
+  #channel(): Channel {
+    const [least] = [...this.#channels].sort((a, b) => a.files - b.files) as [Channel];
+    if (least.files > 0 && this.#channelsAsked < MAX_CHANNELS) {
+      this.#channelsAsked += 1;
+      this.#ask<SFTPWrapper>("", (done) => this.#client.sftp(done as never)).then(
+        (sftp) => {
+          sftp.on("error", () => undefined);
+          const pieceBytes = pieceBytesOf(sftp);
+          this.#channels.push({ sftp: widened(this.#client, sftp), files: 0, pieceBytes });
+        },
+        // A server that permits no more of them still has those.
+        () => {
+          this.#channelsAsked = MAX_CHANNELS;
+        },
+      );
     }
+    return least;
   }
 
   #ask<T>(path: string, call: (done: Done<T>) => void): Promise<T> {
@@ -331,71 +347,80 @@ export class SftpConnection {
 
 type Done<T> = (error?: Error | null, value?: T) => void;
 
+interface Channel {
+  readonly sftp: SFTPWrapper;
+  /** Files that are open in it. */
+  files: number;
+  /** What is asked for in one piece. */
+  pieceBytes: number;
+}
+
+/** The library asks what a server gives in one piece (limits@openssh.com), and has no public name for the answer. */
+function pieceBytesOf(channel: SFTPWrapper): number {
+  const { _maxReadLen: most } = channel as SFTPWrapper & { readonly _maxReadLen?: number };
+  return Math.min(PIECE_BYTES, most ?? SURE_PIECE_BYTES);
+}
+
+/**
+ * Lets the server send a whole window through the channel. The library has no public way to ask for more than its own
+ * two megabytes, which a link of 50 ms empties at 40 MB/s; without it files come, more slowly.
+ */
+function widened(client: Client, channel: SFTPWrapper): SFTPWrapper {
+  const { _protocol: protocol } = client as Client & {
+    readonly _protocol?: { channelWindowAdjust?(channel: number, bytes: number): void };
+  };
+  const { outgoing } = channel as SFTPWrapper & { readonly outgoing?: { readonly id: number } };
+  if (outgoing) protocol?.channelWindowAdjust?.(outgoing.id, MAX_WINDOW_BYTES - CHANNEL_BYTES);
+  return channel;
+}
+
 /** A file that is open on the server. */
 export class SftpFile {
-  readonly #channel: SFTPWrapper;
+  readonly #channel: Channel;
   readonly #handle: Buffer;
   readonly #ask: <T>(call: (done: Done<T>) => void) => Promise<T>;
-  readonly #release: () => void;
+  #closed = false;
 
-  constructor(
-    channel: SFTPWrapper,
-    handle: Buffer,
-    ask: <T>(call: (done: Done<T>) => void) => Promise<T>,
-    release: () => void,
-  ) {
+  constructor(channel: Channel, handle: Buffer, ask: <T>(call: (done: Done<T>) => void) => Promise<T>) {
     this.#channel = channel;
     this.#handle = handle;
     this.#ask = ask;
-    this.#release = release;
+  }
+
+  /** How much is best asked for at once. */
+  get pieceBytes(): number {
+    return this.#channel.pieceBytes;
   }
 
   async facts(): Promise<SftpFacts> {
-    return factsOf(await this.#ask<Stats>((done) => this.#channel.fstat(this.#handle, done)));
-  }
-
-  /** From `start` up to `end`, or to where the file ends before. */
-  async *read(start: number, end: number): AsyncGenerator<Uint8Array> {
-    const ahead: Promise<Uint8Array>[] = [];
-    let next = start;
-    const fill = (): void => {
-      while (ahead.length < PIECES_AHEAD && next < end) {
-        const length = Math.min(PIECE_BYTES, end - next);
-        const piece = this.#piece(next, length);
-        piece.catch(() => undefined);
-        ahead.push(piece);
-        next += length;
-      }
-    };
-    let at = start;
-    for (fill(); ahead.length > 0; fill()) {
-      const wanted = Math.min(PIECE_BYTES, end - at);
-      const piece = await (ahead.shift() as Promise<Uint8Array>);
-      if (piece.length > 0) yield piece;
-      at += piece.length;
-      if (piece.length < wanted) return;
-    }
+    return factsOf(await this.#ask<Stats>((done) => this.#channel.sftp.fstat(this.#handle, done)));
   }
 
   /** So many bytes; fewer only at the end of the file. */
-  async #piece(start: number, length: number): Promise<Uint8Array> {
+  async read(start: number, length: number): Promise<Uint8Array> {
     const buffer = Buffer.allocUnsafe(length);
     let done = 0;
     while (done < length) {
       const count = await this.#ask<number>((end) =>
-        this.#channel.read(this.#handle, buffer, done, length - done, start + done, (error, bytes) =>
+        this.#channel.sftp.read(this.#handle, buffer, done, length - done, start + done, (error, bytes) =>
           end(error ?? null, bytes),
         ),
       );
       if (count === 0) break;
+      // More than this server gives at once is not asked for again.
+      if (done + count < length && count >= SURE_PIECE_BYTES)
+        this.#channel.pieceBytes = Math.min(this.#channel.pieceBytes, count);
       done += count;
     }
     return buffer.subarray(0, done);
   }
 
-  async close(): Promise<void> {
-    await this.#ask((done) => this.#channel.close(this.#handle, done)).catch(() => undefined);
-    this.#release();
+  /** At once; the server's answer is of no interest. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#channel.files -= 1;
+    this.#ask((done) => this.#channel.sftp.close(this.#handle, done)).catch(() => undefined);
   }
 }
 

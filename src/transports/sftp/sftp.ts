@@ -11,6 +11,10 @@ import type { Redactor } from "../../lib/redact.ts";
 import type { Environment, SiteSecrets } from "../site-secrets.ts";
 import { connectSftp, type SftpConnection, type SftpLogin } from "./connection.ts";
 import { fingerprint, readKnownHosts } from "./known-hosts.ts";
+import { type ReadingOf, SftpReading } from "./reading.ts";
+
+/** That are open at once because some are begun before they are wanted: servers have bounds for it, OpenSSH about 1000. */
+const MAX_FILES = 48;
 
 export interface SftpOptions {
   readonly environment: Environment;
@@ -38,15 +42,10 @@ export interface Sftp {
    * keeps from connecting (`archive-…`, `access-…`), `usage` for a key that can't be used.
    */
   connection(context: Context): Promise<SftpConnection | null>;
-  /**
-   * The bytes of a file from `start` on, held to the bandwidth. Throws `access-item` where it is not there, `proof-size`
-   * when it is not, or no longer, the file of that size and time.
-   */
-  read(
-    path: string,
-    of: { readonly start: number; readonly bytes: number; readonly mtimeSeconds: number },
-    context: Context,
-  ): AsyncGenerator<Uint8Array>;
+  /** Asks for a file, from `start` on and held to the bandwidth. Close it, whatever becomes of it. */
+  begin(path: string, of: ReadingOf, context: Context): SftpReading;
+  /** Whether a file that is not wanted yet may be begun, so that its way here is not waited for later. */
+  readonly hasRoom: boolean;
   close(): void;
 }
 
@@ -54,6 +53,8 @@ export function createSftp(site: SftpSite, options: SftpOptions): Sftp {
   let open: SftpConnection | null = null;
   let opening: Promise<SftpConnection | null> | null = null;
   let none = false;
+  /** Files that are asked for, up to their end. */
+  let underWay = 0;
   const connect = async (context: Context): Promise<SftpConnection | null> => {
     const login = await readLogin(site, options);
     // A token, which may open ascp, opens no SSH.
@@ -88,33 +89,20 @@ export function createSftp(site: SftpSite, options: SftpOptions): Sftp {
   return {
     site,
     connection,
-    async *read(path, { start, bytes, mtimeSeconds }, context) {
-      const sftp = await connection(context);
-      if (sftp === null) throw new RunError("archive-error", `${site.host} has no SFTP`);
-      const file = await sftp.open(path);
-      try {
-        const expectSame = async (when: string): Promise<void> => {
-          const now = await file.facts();
-          if (now.bytes === bytes && now.mtimeSeconds === mtimeSeconds) return;
-          throw new RunError("proof-size", `${path}: it changed at the server ${when}`, {
-            hint: "run the same command again: it is listed anew",
-          });
-        };
-        await expectSame("after it was listed");
-        let came = start;
-        for await (const chunk of file.read(start, bytes)) {
-          context.signal.throwIfAborted();
-          await options.limiter?.take(chunk.length, context.signal);
-          options.onReceived?.(chunk.length);
-          came += chunk.length;
-          yield chunk;
-        }
-        await expectSame("while it was read");
-        if (came !== bytes)
-          throw new RunError("proof-size", `${path}: ${bytes} bytes are announced, and ${came} came`);
-      } finally {
-        await file.close();
-      }
+    begin: (path, of, context) => {
+      const opened = async (): Promise<SftpConnection> => {
+        const sftp = await connection(context);
+        if (sftp === null) throw new RunError("archive-error", `${site.host} has no SFTP`);
+        return sftp;
+      };
+      underWay += 1;
+      const onEnd = (): void => {
+        underWay -= 1;
+      };
+      return new SftpReading({ path, ...of }, opened, { ...options, onEnd }, context);
+    },
+    get hasRoom() {
+      return open !== null && !open.isLost && underWay < MAX_FILES && open.window.hasRoom;
     },
     close: () => open?.close(),
   };
