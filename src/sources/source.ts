@@ -115,7 +115,10 @@ export interface Capabilities {
 /** `bidsignore`: names for BIDS validators what they shall not look at. */
 export type Extra = "bidsignore";
 
-/** One file of an item as it arrives. `body` is read once, before the next entry is asked for. */
+/**
+ * One file of an item as it arrives. `body` is read once, before the next entry is asked for; a chunk of it holds until the
+ * next is asked for.
+ */
 export interface Entry {
   /** As the archive sent it. */
   readonly name: string;

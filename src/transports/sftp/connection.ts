@@ -9,7 +9,7 @@ import { RunError } from "../../errors.ts";
 import type { Context } from "../../lib/context.ts";
 import { networkError } from "../http.ts";
 import type { KnownHosts } from "./known-hosts.ts";
-import { MAX_WINDOW_BYTES, ReadWindow } from "./read-window.ts";
+import { MAX_WINDOW_BYTES, PIECE_BYTES, ReadWindow } from "./read-window.ts";
 
 export interface SftpLogin {
   readonly user: string;
@@ -50,8 +50,6 @@ const NO_SUCH_FILE = 2;
 const PERMISSION_DENIED = 3;
 /** What every server has to give in one piece is 32 KiB with all that is around it (section 3). */
 const SURE_PIECE_BYTES = 31 * 1024;
-/** Of a server that gives more in one piece; still more saves no time, and costs memory (docs/performance.md). */
-const PIECE_BYTES = 127 * 1024;
 /**
  * Channels of one connection that files come through: each has a process of its own at the server, which does one thing
  * after the other. OpenSSH permits ten (sshd_config(5), MaxSessions).
@@ -396,9 +394,8 @@ export class SftpFile {
     return factsOf(await this.#ask<Stats>((done) => this.#channel.sftp.fstat(this.#handle, done)));
   }
 
-  /** So many bytes; fewer only at the end of the file. */
-  async read(start: number, length: number): Promise<Uint8Array> {
-    const buffer = Buffer.allocUnsafe(length);
+  /** So many bytes, into the buffer; fewer only at the end of the file. */
+  async read(buffer: Buffer, start: number, length: number): Promise<Uint8Array> {
     let done = 0;
     while (done < length) {
       const count = await this.#ask<number>((end) =>

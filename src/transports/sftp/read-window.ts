@@ -6,6 +6,10 @@
 
 /** What is under way on a link of 1.3 Gbit/s whose answers take 50 ms. */
 export const MAX_WINDOW_BYTES = 8 * 1024 * 1024;
+/** What is asked for at once, where the server gives so much; more saves no time, and costs memory. */
+export const PIECE_BYTES = 127 * 1024;
+/** A smaller piece is not worth a whole buffer. */
+const POOLED_BYTES = 30 * 1024;
 const FIRST_WINDOW_BYTES = 512 * 1024;
 /** An answer that comes sooner lets the window grow, so that it doubles with each round trip … */
 const SOON_MS = 1500;
@@ -16,6 +20,8 @@ export class ReadWindow {
   #bytes = FIRST_WINDOW_BYTES;
   /** Asked for and not consumed. */
   #held = 0;
+  /** For pieces that are read again and again: memory that V8 counts is a reason to collect garbage. */
+  readonly #buffers: Buffer[] = [];
   /** Files that are wanted and of which there is more to ask for. */
   #asking = 0;
 
@@ -41,6 +47,17 @@ export class ReadWindow {
   /** A file that is wanted begins or ends to have more to ask for. */
   asks(more: boolean): void {
     this.#asking += more ? 1 : -1;
+  }
+
+  /** For a piece; give it back once nobody writes or reads it. */
+  takeBuffer(bytes: number): Buffer {
+    if (bytes < POOLED_BYTES) return Buffer.allocUnsafe(bytes);
+    return this.#buffers.pop() ?? Buffer.allocUnsafeSlow(PIECE_BYTES);
+  }
+
+  giveBuffer(buffer: Buffer): void {
+    if (buffer.length === PIECE_BYTES && this.#buffers.length < MAX_WINDOW_BYTES / PIECE_BYTES)
+      this.#buffers.push(buffer);
   }
 
   answered(bytes: number, tookMs: number): void {

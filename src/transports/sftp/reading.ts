@@ -22,6 +22,12 @@ interface ReadingOptions {
   readonly onEnd?: () => void;
 }
 
+interface Ahead {
+  readonly bytes: number;
+  readonly buffer: Buffer;
+  readonly piece: Promise<Uint8Array>;
+}
+
 export class SftpReading {
   readonly #of: ReadingOf & { readonly path: string };
   readonly #options: ReadingOptions;
@@ -34,7 +40,7 @@ export class SftpReading {
   #first: Promise<SftpFacts> | null = null;
   #last: Promise<SftpFacts> | null = null;
   /** Asked for and not consumed, in order. */
-  readonly #ahead: { readonly bytes: number; readonly piece: Promise<Uint8Array> }[] = [];
+  readonly #ahead: Ahead[] = [];
   #held = 0;
   #next: number;
   /** Pieces that have not come. */
@@ -81,7 +87,10 @@ export class SftpReading {
     this.#expectSame(await (this.#first as Promise<SftpFacts>), "after it was listed");
   }
 
-  /** Once. Throws `proof-size` when it is not, or no longer, the file of that size and time. */
+  /**
+   * Once; a chunk is its reader's until the next is asked for. Throws `proof-size` when it is not, or no longer, the file of
+   * that size and time.
+   */
   async *chunks(): AsyncGenerator<Uint8Array> {
     const { start, bytes, path } = this.#of;
     await this.expectListed();
@@ -94,6 +103,7 @@ export class SftpReading {
       // The file ends here: what comes of later places, should it have grown again, must not get behind these bytes.
       if (piece.length < ahead.bytes) break;
       this.#hold(-ahead.bytes);
+      this.#connection?.window.giveBuffer(ahead.buffer);
       this.#ask();
     }
     this.#expectSame(await this.#askLast(), "while it was read");
@@ -136,19 +146,21 @@ export class SftpReading {
       if (!needed && !window.permits(length, this.#held, this.#wanted)) return;
       this.#hold(length);
       this.#underWay += 1;
-      this.#ahead.push({ bytes: length, piece: quietly(this.#piece(file, this.#next, length)) });
+      const buffer = window.takeBuffer(length);
+      const piece = quietly(this.#piece(file, buffer, this.#next, length));
+      this.#ahead.push({ bytes: length, buffer, piece });
       this.#next += length;
     }
     this.#asksMore(false);
     if (this.#underWay === 0) this.#askLast();
   }
 
-  async #piece(file: SftpFile, start: number, length: number): Promise<Uint8Array> {
+  async #piece(file: SftpFile, buffer: Buffer, start: number, length: number): Promise<Uint8Array> {
     const { limiter, onReceived } = this.#options;
     const { clock } = this.#context;
     await limiter?.take(length, this.#signal);
     const askedMs = clock.monotonicMs();
-    const piece = await file.read(start, length);
+    const piece = await file.read(buffer, start, length);
     this.#connection?.window.answered(length, clock.monotonicMs() - askedMs);
     onReceived?.(piece.length);
     this.#underWay -= 1;
