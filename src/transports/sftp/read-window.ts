@@ -8,8 +8,6 @@
 export const MAX_WINDOW_BYTES = 8 * 1024 * 1024;
 /** What is asked for at once, where the server gives so much; more saves no time, and costs memory. */
 export const PIECE_BYTES = 127 * 1024;
-/** A smaller piece is not worth a whole buffer. */
-const POOLED_BYTES = 30 * 1024;
 const FIRST_WINDOW_BYTES = 512 * 1024;
 /** An answer that comes sooner lets the window grow, so that it doubles with each round trip … */
 const SOON_MS = 1500;
@@ -49,15 +47,18 @@ export class ReadWindow {
     this.#asking += more ? 1 : -1;
   }
 
-  /** For a piece; give it back once nobody writes or reads it. */
-  takeBuffer(bytes: number): Buffer {
-    if (bytes < POOLED_BYTES) return Buffer.allocUnsafe(bytes);
-    return this.#buffers.pop() ?? Buffer.allocUnsafeSlow(PIECE_BYTES);
+  /** For a piece of a file that comes in pieces of `pieceBytes`; give it back once nobody writes or reads it. */
+  takeBuffer(bytes: number, pieceBytes: number): Buffer {
+    // A small file is not worth a whole one.
+    if (2 * bytes < pieceBytes) return Buffer.allocUnsafe(bytes);
+    const known = this.#buffers.pop();
+    return known && known.length >= bytes ? known : Buffer.allocUnsafeSlow(pieceBytes);
   }
 
   giveBuffer(buffer: Buffer): void {
-    if (buffer.length === PIECE_BYTES && this.#buffers.length < MAX_WINDOW_BYTES / PIECE_BYTES)
-      this.#buffers.push(buffer);
+    const { length } = buffer;
+    const whole = length === buffer.buffer.byteLength;
+    if (whole && (this.#buffers.length + 1) * length <= MAX_WINDOW_BYTES) this.#buffers.push(buffer);
   }
 
   answered(bytes: number, tookMs: number): void {

@@ -146,7 +146,7 @@ export class SftpReading {
       if (!needed && !window.permits(length, this.#held, this.#wanted)) return;
       this.#hold(length);
       this.#underWay += 1;
-      const buffer = window.takeBuffer(length);
+      const buffer = window.takeBuffer(length, file.pieceBytes);
       const piece = quietly(this.#piece(file, buffer, this.#next, length));
       this.#ahead.push({ bytes: length, buffer, piece });
       this.#next += length;
