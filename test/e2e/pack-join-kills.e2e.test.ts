@@ -7,7 +7,7 @@ it.skipIf(!has("zstd") || !has("tar"))(
   "ends as one that nobody disturbed (needs tar, zstd)",
   { timeout: 180_000 },
   async () => {
-    const plain = await openPackGround("tar.zst", 60);
+    const plain = await openPackGround("tar.zst", 24);
     for (const files of [1, 2] as const) {
       const ground = await openJoinGround(plain, "tar.zst", files);
       const moments = [0, 0.5].map((part) => ({

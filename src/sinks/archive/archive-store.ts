@@ -60,8 +60,11 @@ export class ArchiveStore implements Store {
     for (const [archive, members] of groupBy(files, (file) => file.packed.archive)) {
       const path = await this.#shelf.locate(archive);
       const size = path === null ? 0 : (await stat(path)).size;
-      const there = members.filter(({ packed }) => packed.offset + packed.length <= size);
-      for (const file of members) if (!there.includes(file)) bad.push({ file, state: "missing" });
+      const there: PackedFile[] = [];
+      for (const file of members) {
+        if (file.packed.offset + file.packed.length <= size) there.push(file);
+        else bad.push({ file, state: "missing" });
+      }
       if (!hash || path === null) continue;
       for (const file of await this.#unproved(path, there, signal)) bad.push({ file, state: "changed" });
     }
