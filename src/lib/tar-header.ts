@@ -96,7 +96,7 @@ function block({ prefix, name }: Name, bytes: number, type: "0" | "x" | "g"): Bu
   header.write("ustar\u000000", 257, "latin1");
   header.write(prefix, 345, 155, "latin1");
   let sum = 0;
-  for (const byte of header) sum += byte;
+  for (let at = 0; at < TAR_BLOCK; at += 1) sum += header[at] as number;
   octal(sum, 148, 6);
   header[154] = 0;
   return header;

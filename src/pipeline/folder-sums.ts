@@ -8,16 +8,24 @@ import type { OpenStore, Store } from "../sinks/sink.ts";
 import { openStateFolder, type StateFolder, temporaryFolder } from "../state/state-folder.ts";
 import { noteCompanions, readStates } from "./held.ts";
 
+/** Of a list that was written. */
+export interface FolderSums {
+  readonly files: number;
+  /** Paths are relative to the list's own folder, so that a check needs no other. */
+  readonly standsAlone: boolean;
+  /** Some are of members of archive files, and can be checked where these are unpacked. */
+  readonly packed: boolean;
+}
+
 /**
  * Writes an md5 list (`to`) of all files that receipts of `dir` name, in the form that `md5sum -c` reads; digests
  * come from the receipts. Paths in it are relative to `dir`, or to the list's own folder when that is a parent of
- * `dir`. `standsAlone`: they are relative to the list's own folder, so that a check needs no other. `packed`: some are of
- * members of archive files, and can be checked where these are unpacked. Throws `folder-unknown`, `disk-…`.
+ * `dir`. Throws `folder-unknown`, `disk-…`.
  */
 export async function writeFolderSums(
   dir: string,
   options: { readonly to: string; readonly store: OpenStore; readonly signal?: AbortSignal },
-): Promise<{ readonly files: number; readonly standsAlone: boolean; readonly packed: boolean }> {
+): Promise<FolderSums> {
   const target = resolve(dir);
   const state = await openStateFolder(target);
   if (!state) throw new RunError("folder-unknown", `${target} holds no receipts of gantry`);

@@ -6,62 +6,24 @@ import { stat } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
 import { RunError } from "../../errors.ts";
-import type { Digest } from "../../lib/digest.ts";
 import { onDisk } from "../../lib/durable-file.ts";
 import { readBytes } from "../../lib/read-file.ts";
 import { TAR_END } from "../../lib/tar-header.ts";
 import { untar } from "../../lib/untar.ts";
 import { indexPath } from "../../model/receipt.ts";
 import { memberEnd, openIndex } from "./archive-index.ts";
+import { namedFormat } from "./archive-name.ts";
 import { findBlanks } from "./blanks.ts";
-import { type Codec, openCodec, type PackFormat } from "./codec.ts";
+import { type Codec, openCodec } from "./codec.ts";
 import { bothMending, fileMending } from "./damage.ts";
+import type { ArchiveFile, ArchiveMember, OnLeft } from "./members.ts";
 import { type PlacedLine, readPieces } from "./read-pieces.ts";
 import type { Range } from "./shard.ts";
-
-export interface ArchiveMember {
-  /** As the archive has it, without `./` before it. */
-  readonly path: string;
-  readonly bytes: number;
-  /** Null where the archive has no index. */
-  readonly digest: Digest | null;
-  /** Of what a folder lists: the archive file that holds the member; null for a loose file. */
-  readonly archive?: string | null;
-}
-
-/** Told of a member that is no folder and no plain file. */
-export type OnLeft = (path: string) => void;
-
-/** Members, of one archive file or of a whole folder. */
-export interface ArchiveFile {
-  /** In the order of the archive. Files only: folders and links are left out. Throws `proof-format`, `disk-…`. */
-  members(): AsyncIterable<ArchiveMember>;
-  /**
-   * The members that `wants`, with their bytes; a body that is not read is passed over. A body of an archive with an index
-   * throws `proof-digest` at its end when it is not what was stored. With `onLeft` links, devices and sparse files are wanted,
-   * too, and it is told of them. Throws `proof-format` where it is damaged or cut.
-   */
-  read(
-    wants: (path: string) => boolean,
-    onLeft?: OnLeft,
-  ): AsyncIterable<ArchiveMember & { readonly body: AsyncIterable<Uint8Array> }>;
-}
 
 /** No piece that ends an archive is longer, whoever compressed it. */
 const MOST_END = 4096;
 
 type Unpack = (raw: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
-
-const FORMATS: readonly (readonly [ending: RegExp, format: PackFormat | null])[] = [
-  [/\.tar$/iu, "tar"],
-  [/\.(tar\.zst|tzst)$/iu, "tar.zst"],
-  [/\.(tar\.xz|txz)$/iu, "tar.xz"],
-  // Of other programs only.
-  [/\.(tar\.gz|tgz)$/iu, null],
-];
-
-/** Whether a name is one of an archive file that can be read. */
-export const isArchiveName = (path: string): boolean => FORMATS.some(([ending]) => ending.test(path));
 
 export interface ArchiveFileOptions {
   /** Of an archive with an index: what stands in the place of members that are gone is read to its last byte, too. */
@@ -73,14 +35,14 @@ export async function openArchiveFile(
   path: string,
   { thorough = false }: ArchiveFileOptions = {},
 ): Promise<ArchiveFile> {
-  const format = FORMATS.find(([ending]) => ending.test(path))?.[1];
-  if (format === undefined)
+  const format = namedFormat(path);
+  if (format === null)
     throw new RunError("usage", `${path} is no archive file by its name`, {
       hint: "names end in .tar, .tar.zst, .tar.xz or .tar.gz",
     });
   const facts = await onDisk({ operation: "read", path }, () => stat(path));
   if (!facts.isFile()) throw new RunError("usage", `${path} is no file`);
-  if (format === null) return new PlainArchive(path, gunzip);
+  if (format === "tar.gz") return new PlainArchive(path, gunzip);
   const codec = openCodec(format);
   const indexed = await openIndex(indexPath(path));
   return indexed ? new IndexedArchive(path, codec, thorough) : new PlainArchive(path, codec.unpack);

@@ -5,9 +5,9 @@ import { ByteReader } from "../../lib/bytes.ts";
 import { createHasher, type Digest, digestAlgorithm } from "../../lib/digest.ts";
 import { groupSorted } from "../../lib/external-sort.ts";
 import { tarPadding } from "../../lib/tar-header.ts";
-import type { ArchiveMember } from "./archive-file.ts";
 import type { IndexLine } from "./archive-index.ts";
 import { isHeader, readRanges, skipBytes, takeBytes } from "./member-stream.ts";
+import type { ArchiveMember } from "./members.ts";
 
 /** A member, and the archive file on the disk that holds it. */
 export type PlacedLine = IndexLine & { readonly file: string };

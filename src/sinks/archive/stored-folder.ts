@@ -2,61 +2,35 @@
  * What a target folder holds, addressed as one: members of however many archive files, finished or not, and loose files.
  * By receipts; of a folder without any, by the archive files that lie in it.
  */
-import { stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { RunError } from "../../errors.ts";
-import { onDisk } from "../../lib/durable-file.ts";
 import { ExternalSort } from "../../lib/external-sort.ts";
 import { readFileStream } from "../../lib/read-file.ts";
 import type { StoredFile } from "../../model/receipt.ts";
 import { shownPath } from "../../model/safe-path.ts";
 import { readItemStates } from "../../state/receipts.ts";
 import { openStateFolder, readNames, type StateFolder, temporaryFolder } from "../../state/state-folder.ts";
-import {
-  type ArchiveFile,
-  type ArchiveMember,
-  isArchiveName,
-  type OnLeft,
-  openArchiveFile,
-} from "./archive-file.ts";
+import { openArchiveFile } from "./archive-file.ts";
+import { isArchiveName } from "./archive-name.ts";
 import { type Codec, openCodec, PACK_FORMATS } from "./codec.ts";
 import { folderMending } from "./damage.ts";
+import type { ArchiveFile, ArchiveMember, OnLeft } from "./members.ts";
 import { type Mending, type PlacedLine, proved, readPieces } from "./read-pieces.ts";
 import { Shelf } from "./shelf.ts";
 
 type Member = ArchiveMember & { readonly body: AsyncIterable<Uint8Array> };
 
 /**
- * The members of an archive file, or of all that a folder holds. `warn` is told of receipts that do not count. Throws `usage`
- * for what is neither, `folder-unknown`, `folder-newer`, `disk-…`.
+ * The members of all that a folder holds. `warn` is told of receipts that do not count. Throws `folder-unknown`,
+ * `folder-newer`, `disk-…`.
  */
-export async function openMembers(
-  path: string,
-  options: { readonly warn?: (sentence: string) => void } = {},
-): Promise<ArchiveFile> {
-  const facts = await stat(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== "ENOENT" && error.code !== "ENOTDIR")
-      return onDisk({ operation: "read", path }, () => Promise.reject(error));
-    throw new RunError("usage", `there is no archive file and no folder ${JSON.stringify(path)}`, {
-      hint: "an archive's name ends in a colon, for example tcia:",
-    });
-  });
-  if (!facts.isDirectory()) return openArchiveFile(path);
+export async function openStoredFolder(path: string, warn: (sentence: string) => void): Promise<ArchiveFile> {
   const state = await openStateFolder(path);
-  if (state) return new StoredFolder(state, options.warn ?? (() => undefined));
+  if (state) return new StoredFolder(state, warn);
   const names = (await readNames(path)).filter(isArchiveName);
   if (names.length === 0)
     throw new RunError("folder-unknown", `${path} holds neither receipts of gantry nor an archive file`);
   return new ArchiveFiles(await Promise.all(names.map((name) => openArchiveFile(join(path, name)))), names);
-}
-
-/** Whether a word names something on this disk that can be listed: an archive file, by its name, or a folder. */
-export async function holdsMembers(word: string): Promise<boolean> {
-  if (/^[@-]/u.test(word)) return false;
-  if (isArchiveName(word)) return true;
-  // A configured archive's name ends in a colon, and `./x:y` forces a path (docs/addresses.md).
-  if (/^[^/.][^/]*:/u.test(word)) return false;
-  return (await stat(word).catch(() => null))?.isDirectory() ?? false;
 }
 
 /** Archive files that lie side by side, in the order of their names. */

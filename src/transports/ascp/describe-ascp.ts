@@ -62,3 +62,5 @@ export function isAtLeast(version: string, least: string): boolean {
   }
   return true;
 }
+
+export const isNewEnough = (version: string): boolean => isAtLeast(version, OLDEST_VERSION);
