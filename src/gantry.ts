@@ -16,7 +16,7 @@ import { type Filters, NO_FILTERS } from "./model/query.ts";
 import type { Request } from "./model/selection.ts";
 import { readSite, siteKindOf } from "./model/site.ts";
 import { type AskContext, askFor, type Opened, openWords, readAsk } from "./pipeline/asks.ts";
-import { type DropOptions, type DropSummary, drop } from "./pipeline/drop.ts";
+import type { DropOptions, DropSummary } from "./pipeline/drop.ts";
 import { get, type Run } from "./pipeline/get.ts";
 import {
   columnsOfLevel,
@@ -26,8 +26,8 @@ import {
   summaryOfLevel,
 } from "./pipeline/levels.ts";
 import { listOffers } from "./pipeline/offers.ts";
-import { type PackOptions, type PackSummary, pack } from "./pipeline/pack.ts";
-import { type PutOptions, type PutSummary, put } from "./pipeline/put.ts";
+import type { PackOptions, PackSummary } from "./pipeline/pack.ts";
+import type { PutOptions, PutSummary } from "./pipeline/put.ts";
 import { checkField, levelTotals, tagRows, valuesOf } from "./pipeline/questions.ts";
 import type { GetOptions, RunEnvironment } from "./pipeline/run-options.ts";
 import { resolveQueries } from "./pipeline/select.ts";
@@ -409,7 +409,8 @@ class OpenGantry implements Gantry {
     return get(words, options, this.#run);
   }
 
-  drop(words: readonly string[], options: DropOptions): Promise<DropSummary> {
+  async drop(words: readonly string[], options: DropOptions): Promise<DropSummary> {
+    const { drop } = await import("./pipeline/drop.ts");
     return drop(words, options, {
       context: this.#run.context,
       source: this.#run.source,
@@ -417,12 +418,14 @@ class OpenGantry implements Gantry {
     });
   }
 
-  pack(options: PackOptions): Promise<PackSummary> {
+  async pack(options: PackOptions): Promise<PackSummary> {
     const { context, source, store } = this.#run;
+    const { pack } = await import("./pipeline/pack.ts");
     return pack(options, { context, source, store });
   }
 
-  put(paths: readonly string[], address: string, options: PutOptions = {}): Promise<PutSummary> {
+  async put(paths: readonly string[], address: string, options: PutOptions = {}): Promise<PutSummary> {
+    const { put } = await import("./pipeline/put.ts");
     return put(paths, address, options, this.#ask({}), this.#run.store);
   }
 
