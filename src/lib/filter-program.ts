@@ -19,7 +19,8 @@ export const SAID_CHARACTERS = 500;
 
 /**
  * What the program makes of `input`. Ends the program when the reader stops early. An error of the input passes
- * unchanged. Throws `usage` when there is no such program, its `failure` when it ends with another status than 0.
+ * unchanged. Throws `usage` when there is no such program, `disk-error` when a signal ends it, its `failure` when it ends
+ * with another status than 0.
  */
 export async function* filterThrough(
   filter: FilterProgram,
@@ -92,6 +93,8 @@ interface FilterEnd {
 
 /** What a shell ends with when there is no such program (POSIX, 2.8.2). */
 const NOT_FOUND = 127;
+/** More than this is the number of the signal that ended it. */
+const SIGNALLED = 128;
 
 export function filterFailure(
   { program, from, failure }: FilterProgram,
@@ -105,6 +108,12 @@ export function filterFailure(
     });
   if (cause)
     return new RunError("disk-error", `the program ${program} can't be started: ${cause.message}`, { cause });
+  // Of a program that a shell started the status says the same (POSIX, 2.8.2).
+  const by = signal ?? ((code ?? 0) > SIGNALLED ? `signal ${(code ?? 0) - SIGNALLED}` : null);
+  if (by !== null)
+    return new RunError("disk-error", `the program ${program} was ended by ${by}`, {
+      hint: "this machine may be short of memory: look, then run the same command again",
+    });
   // Before it they put their own name, and that of a file that they have none of.
   const first = said
     .trim()

@@ -164,7 +164,7 @@ export class FolderRun {
 
   async transfer(work: Work, { state, store, receipts, handle, unfinished }: Opened): Promise<void> {
     const { partial, scratch, resumable, leftovers } = unfinished;
-    const sink = store.sink({
+    const sink = await store.sink({
       run: this.report.run,
       partial: join(partial, "items"),
       scratch: scratch ? join(scratch, "items") : null,

@@ -49,7 +49,7 @@ export async function packUpload(
   const state = await beginStateFolder(folder, {}, wanted);
   const store = await openStore(state);
   const run = newRunId(clock);
-  const sink = store.sink({
+  const sink = await store.sink({
     run,
     partial: state.path("partial", run),
     scratch: null,

@@ -142,7 +142,7 @@ class Packing {
     try {
       // What an earlier run left goes on under this run's name.
       if (await this.#store.isUnsettled()) await this.#settle({ publish: false });
-      const sink = this.#store.sink({
+      const sink = await this.#store.sink({
         run,
         partial: join(unfinished.partial, "items"),
         scratch: null,

@@ -25,7 +25,7 @@ function folderStore({ dir }: StateFolder): Store {
   return {
     loose: true,
     async *join() {},
-    sink: (options) => createFolderSink({ ...options, dir }),
+    sink: async (options) => createFolderSink({ ...options, dir }),
     check: (files, hash, signal) => checkFiles(dir, files, hash, signal),
     read: (file) => readFileStream(join(dir, file.path)),
     settle: async () => undefined,

@@ -103,7 +103,8 @@ export interface Taken {
 export interface Store {
   /** True: files lie in the folder under their own names, so that moved ones can be found, and other tools' adopted. */
   readonly loose: boolean;
-  sink(options: SinkOptions): Sink;
+  /** Throws `usage` when a program that it needs is missing or does not work. */
+  sink(options: SinkOptions): Promise<Sink>;
   /**
    * The files of one item against what is there. Without `hash` bytes are read only where other facts do not suffice.
    * What can't be read is `changed`. Throws `disk-…`.

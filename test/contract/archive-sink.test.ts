@@ -27,7 +27,7 @@ interface Stand {
   readonly dir: string;
   readonly store: Store;
   readonly held: Map<string, readonly StoredFile[]>;
-  open(shardBytes?: number): Sink;
+  open(shardBytes?: number): Promise<Sink>;
   store1(
     sink: Sink,
     id: string,
@@ -107,7 +107,7 @@ describe.skipIf(missing.length > 0)("archive files (needs tar, zstd, xz)", { tim
   for (const format of FORMATS) {
     sinkContract(format, { loose: false }, async (base) => {
       const { dir, store, held, open } = await makeStand(format, base);
-      const sink = open();
+      const sink = await open();
       const recording: Sink = {
         begin: async (each, place) => {
           const writer = await sink.begin(each, place);
@@ -158,7 +158,7 @@ describe.skipIf(missing.length > 0)("archive files (needs tar, zstd, xz)", { tim
 
   it.each(FORMATS)("%s: items between each other, large and small, failed ones taken out", async (format) => {
     const stand = await makeStand(format);
-    const sink = stand.open();
+    const sink = await stand.open();
     // More than an item may hold in memory.
     const large = Buffer.concat(Array.from({ length: 18 }, () => noise(1_000_000, 1)));
     const small = noise(30_000, 2);
@@ -195,7 +195,7 @@ describe.skipIf(missing.length > 0)("archive files (needs tar, zstd, xz)", { tim
 
   it.each(FORMATS)("%s: cut anywhere, it goes on where receipts end", async (format) => {
     const stand = await makeStand(format);
-    const sink = stand.open();
+    const sink = await stand.open();
     await stand.store1(sink, "a", { "1": noise(300_000, 1) });
     const first = [...stand.held.values()].flat().at(-1) as StoredFile;
     await stand.store1(sink, "b", { "1": noise(300_000, 2) });
@@ -211,7 +211,7 @@ describe.skipIf(missing.length > 0)("archive files (needs tar, zstd, xz)", { tim
       expect((await stat(path)).size).toBe(whole);
       expect((await stand.store.check([first], true)).bad).toEqual([]);
     }
-    const again = stand.open();
+    const again = await stand.open();
     await stand.store1(again, "b", { "1": noise(300_000, 2) });
     await again.close();
     await stand.settle("run-2", true);
@@ -221,7 +221,7 @@ describe.skipIf(missing.length > 0)("archive files (needs tar, zstd, xz)", { tim
 
   it.each(FORMATS)("%s: a replaced and a dropped item leave nothing of their bytes", async (format) => {
     const stand = await makeStand(format);
-    const sink = stand.open();
+    const sink = await stand.open();
     await stand.store1(sink, "a", { "1": Buffer.from("the first of all".repeat(3)) });
     const before = await stand.store1(sink, "b", { "1": Buffer.from("an old secret".repeat(3)) });
     await stand.store1(sink, "c", { "1": Buffer.from("the last of all".repeat(3)) });
@@ -246,7 +246,7 @@ describe.skipIf(missing.length > 0)("archive files (needs tar, zstd, xz)", { tim
 
   it.each(FORMATS)("%s: a changed byte is found, and only its piece is bad", async (format) => {
     const stand = await makeStand(format);
-    const sink = stand.open();
+    const sink = await stand.open();
     const files = await stand.store1(sink, "a", {
       "1": noise(4_300_000, 1),
       "2": noise(4_300_000, 2),
@@ -269,7 +269,7 @@ describe.skipIf(missing.length > 0)("archive files (needs tar, zstd, xz)", { tim
 
   it("begins another file when one is large enough, and never splits an item", async () => {
     const stand = await makeStand("tar");
-    const sink = stand.open(1_000_000);
+    const sink = await stand.open(1_000_000);
     for (const id of ["a", "b", "c", "d"])
       await stand.store1(sink, id, { "1": noise(700_000, 1), "2": noise(10, 1) });
     await sink.close();
@@ -297,7 +297,7 @@ describe.skipIf(missing.length > 0)("archive files (needs tar, zstd, xz)", { tim
       life: (run) => (run === "run-9" ? "lives" : "gone"),
     });
     expect(await readFile(join(folder, "run-9"), "utf8")).toBe("half of something");
-    const sink = stand.open();
+    const sink = await stand.open();
     await stand.store1(sink, "a", { "1": noise(10, 1) });
     await sink.close();
     expect(stand.held.get("a")?.[0]?.packed?.archive).toBe("all-00000.tar");
@@ -305,7 +305,7 @@ describe.skipIf(missing.length > 0)("archive files (needs tar, zstd, xz)", { tim
 
   it("goes on in a copy of what a run that is only believed dead has open", async () => {
     const stand = await makeStand("tar");
-    const zombie = stand.open();
+    const zombie = await stand.open();
     await stand.store1(zombie, "a", { "1": noise(2000, 1) });
     async function* states(): AsyncGenerator<ItemState> {
       for (const [id, files] of stand.held) yield stateOf(id, files);
@@ -328,7 +328,7 @@ describe.skipIf(missing.length > 0)("archive files (needs tar, zstd, xz)", { tim
 
   it("names long, odd and unlike any other are read by tar as they are", async () => {
     const stand = await makeStand("tar.zst");
-    const sink = stand.open();
+    const sink = await stand.open();
     const writer = await sink.begin(item("a"), {
       folder: safePath(["é", "x".repeat(200)]),
       file: null,

@@ -30,7 +30,8 @@ export class ArchiveStore implements Store {
     return joinArchives(this.#shelf, (...args) => this.check(...args), options);
   }
 
-  sink(options: SinkOptions): Sink {
+  async sink(options: SinkOptions): Promise<Sink> {
+    await this.#shelf.codec.tryPrograms();
     return new ArchiveSink(this.#shelf, options);
   }
 

@@ -5,6 +5,7 @@
 import { availableParallelism } from "node:os";
 import { promisify } from "node:util";
 import * as zlib from "node:zlib";
+import { RunError } from "../../errors.ts";
 import { ByteReader } from "../../lib/bytes.ts";
 import { type FilterProgram, filterThrough } from "../../lib/filter-program.ts";
 import { FilterRows } from "../../lib/filter-rows.ts";
@@ -17,6 +18,8 @@ export const PACK_FORMATS: readonly PackFormat[] = ["tar.zst", "tar.xz", "tar"];
 
 export interface Codec {
   readonly format: PackFormat;
+  /** Throws `usage` when a program that it packs with is missing or does not work. */
+  tryPrograms(): Promise<void>;
   /** One piece that holds these bytes; the same bytes give the same piece. */
   pack(bytes: Uint8Array): Promise<readonly Uint8Array[]>;
   /** One piece of bytes that come as a stream, with every processor of this machine. */
@@ -71,6 +74,7 @@ export function openCodec(format: PackFormat): Codec {
 
 const plainTar: Codec = {
   format: "tar",
+  tryPrograms: async () => undefined,
   pack: async (bytes) => [bytes],
   packStream: (bytes) => bytes,
   unpack: (pieces) => pieces,
@@ -90,6 +94,7 @@ function decompressor(program: string, from: string): FilterProgram {
 const XZ = "xz-utils";
 const xz: Codec = {
   format: "tar.xz",
+  tryPrograms: () => tryProgram("xz", XZ),
   pack: async (bytes) => {
     if (bytes.length <= SMALL_BYTES) return [storedXz(bytes)];
     // The dictionary of the preset, but none larger than what is packed: it makes nothing smaller, and costs its memory.
@@ -97,7 +102,7 @@ const xz: Codec = {
     while (dictionary < bytes.length && dictionary < 8 * 1024 * 1024) dictionary *= 2;
     return packWith("xz", XZ, ["-q", "-c", "-T1", `--lzma2=preset=6,dict=${dictionary}`], bytes);
   },
-  packStream: (bytes) => filterThrough(compressor("xz", XZ, ["-q", "-6", "-c", "-T0"]), bytes),
+  packStream: (bytes) => packStreamWith(compressor("xz", XZ, ["-q", "-6", "-c", "-T0"]), bytes),
   unpack: (pieces) => unpackWith(decompressor("xz", XZ), readStoredXz, pieces),
   *blank(length) {
     for (let left = length; left > 0; ) {
@@ -125,12 +130,13 @@ const ZSTD_PARAMETERS = { 100: 3, 201: 1 };
 
 const zstd: Codec = {
   format: "tar.zst",
+  tryPrograms: async () => (zstdOfNode ? undefined : tryProgram("zstd", "zstd")),
   pack: async (bytes) => {
     if (bytes.length <= SMALL_BYTES) return [storedZst(bytes)];
     if (zstdOfNode) return [await compressors.run(() => zstdOfNode(bytes, { params: ZSTD_PARAMETERS }))];
     return packWith("zstd", "zstd", ["-q", "-3", "-c", "--single-thread"], bytes);
   },
-  packStream: (bytes) => filterThrough(compressor("zstd", "zstd", ["-q", "-3", "-c", "-T0"]), bytes),
+  packStream: (bytes) => packStreamWith(compressor("zstd", "zstd", ["-q", "-3", "-c", "-T0"]), bytes),
   unpack: (pieces) => unpackWith(decompressor("zstd", "zstd"), readStoredZst, pieces),
   // Skippable frames (RFC 8878, section 3.1.2).
   *blank(length) {
@@ -145,15 +151,61 @@ const zstd: Codec = {
   },
 };
 
+/** Bytes of which little can be spared, so that a program that stops early is seen. */
+const SAMPLE = Buffer.alloc(64 * 1024);
+for (let at = 0, value = 1; at < SAMPLE.length; at += 1) {
+  value = (Math.imul(value, 1_103_515_245) + 12_345) >>> 0;
+  SAMPLE[at] = value >>> 24;
+}
+/** By name; in force as long as the process. */
+const tried = new Map<string, Promise<void>>();
+
+/**
+ * Packs and unpacks a sample, once: a program that ends well without having done its work would cost the data that are packed
+ * by it, and what is unpacked by it would count as damaged.
+ */
+function tryProgram(program: string, from: string): Promise<void> {
+  const known = tried.get(program);
+  if (known) return known;
+  const trial = (async () => {
+    let why = "what it packs does not unpack to the same bytes";
+    try {
+      const packed = filterThrough(compressor(program, from, ["-q", "-1", "-c"]), [SAMPLE]);
+      const parts: Uint8Array[] = [];
+      for await (const part of filterThrough(decompressor(program, from), packed)) parts.push(part);
+      if (Buffer.concat(parts).equals(SAMPLE)) return;
+    } catch (error) {
+      if (!(error instanceof RunError) || error.code === "usage") throw error;
+      why = error.message;
+    }
+    throw new RunError("usage", `the program ${program} does not work here: ${why}`, {
+      hint: `see which one comes first on PATH, or install the package ${from}`,
+    });
+  })();
+  tried.set(program, trial);
+  // Somebody may install another one while this process lives.
+  trial.catch(() => tried.delete(program));
+  return trial;
+}
+
+async function* packStreamWith(
+  filter: FilterProgram,
+  bytes: AsyncIterable<Uint8Array>,
+): AsyncGenerator<Uint8Array> {
+  await tryProgram(filter.program, filter.from);
+  yield* filterThrough(filter, bytes);
+}
+
 /** By command line. */
 const rows = new Map<string, FilterRows>();
 
-function packWith(
+async function packWith(
   program: string,
   from: string,
   args: readonly string[],
   bytes: Uint8Array,
 ): Promise<readonly Uint8Array[]> {
+  await tryProgram(program, from);
   const command = [program, ...args].join(" ");
   const known = rows.get(command) ?? new FilterRows(compressor(program, from, args));
   rows.set(command, known);
@@ -174,6 +226,7 @@ async function* unpackWith(
         return;
       }
     }
+    await tryProgram(filter.program, filter.from);
     yield* filterThrough(filter, rest(reader));
   } finally {
     await reader.close();
