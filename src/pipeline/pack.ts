@@ -16,7 +16,13 @@ import { safeSegment, shownPath } from "../model/safe-path.ts";
 import type { Sink, Store } from "../sinks/sink.ts";
 import { ReceiptWriter } from "../state/receipts.ts";
 import { beginRun, newRunId, readLives } from "../state/runs.ts";
-import { changeSink, openStateFolder, type StateFolder, temporaryFolder } from "../state/state-folder.ts";
+import {
+  changeFacts,
+  changeSink,
+  openStateFolder,
+  type StateFolder,
+  temporaryFolder,
+} from "../state/state-folder.ts";
 import { openUnfinished } from "../state/unfinished.ts";
 import { Deleter } from "./deleter.ts";
 import type { DropEnvironment } from "./drop.ts";
@@ -93,6 +99,8 @@ export async function pack(options: PackOptions, environment: DropEnvironment): 
     return summary;
   } catch (error) {
     exit = error instanceof RunError ? error.exit : 1;
+    // Refused before anything was packed: another form may still be chosen.
+    if (error instanceof RunError && error.code === "usage") await changeFacts(state, {});
     throw error;
   } finally {
     await temporary.remove();

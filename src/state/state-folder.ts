@@ -79,16 +79,24 @@ export async function beginStateFolder(
   return stateAt(target, facts);
 }
 
+const formOf = (sink: string): string =>
+  sink === "folder" ? "loose files" : `archive files in the form ${sink}`;
+
+function sinkHint(dir: string, begun: string, wanted: string): string {
+  if (begun === "folder") return `\`gantry pack ${dir} --pack ${wanted}\` makes it a folder that packs`;
+  return "a folder keeps the form of its first get: leave out --pack, or use another folder";
+}
+
 /** Throws `folder-layout` when the folder was begun with other facts. */
 export function checkFacts({ dir, facts }: StateFolder, wanted: Partial<FolderFacts>): void {
   for (const key of ["layout", "sink"] as const) {
     if (facts && wanted[key] !== undefined && wanted[key] !== facts[key]) {
       throw new RunError(
         "folder-layout",
-        `${dir} was begun with ${key} '${facts[key]}', not '${wanted[key]}'`,
-        key === "sink" && facts.sink === "folder"
-          ? { hint: `\`gantry pack ${dir} --pack ${wanted.sink}\` makes it a folder that packs` }
-          : {},
+        key === "sink"
+          ? `${dir} was begun with ${formOf(facts.sink)}, not with ${formOf(String(wanted.sink))}`
+          : `${dir} was begun with ${key} '${facts[key]}', not '${wanted[key]}'`,
+        key === "sink" ? { hint: sinkHint(dir, facts.sink, String(wanted.sink)) } : {},
       );
     }
   }
