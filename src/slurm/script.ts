@@ -97,7 +97,7 @@ esac
 
 refused() {
   "\${gantry[@]}" stop "$dir" >/dev/null 2>&1
-  echo "gantry: sbatch took no job for the reason above; what was asked for is kept. Go on with: gantry slurm resume $(printf %q "$dir")" >&2
+  echo "gantry: sbatch took no job for the reason above; what was asked for is kept. Go on with: gantry slurm resume $(printf %q "$dir"), or on this machine: gantry get -o $(printf %q "$dir")" >&2
   exit 2
 }
 
