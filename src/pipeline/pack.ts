@@ -269,6 +269,7 @@ class Packing {
       return { ...NOTHING, bad: check.bad.map(({ file, state }) => ({ path: file.path, state })) };
     const written = await this.#write(sink, current.item, current.files);
     if ("bad" in written) return { ...NOTHING, bad: [{ path: written.bad, state: "changed" }] };
+    await this.#readBack(written.files);
     await this.#receipt(receipts, found, written.files);
     const loose = current.files.filter(({ packed }) => packed === undefined);
     return { ...NOTHING, packed: written.files, loose: loose.map(({ path }) => path) };
@@ -306,6 +307,18 @@ class Packing {
       await writer.abort();
       throw error;
     }
+  }
+
+  /** The loose files go next, so what took their place is proved as it lies there. Throws `disk-error`. */
+  async #readBack(files: readonly StoredFile[]): Promise<void> {
+    const { bad } = await this.#store.check(files, true, this.#around.signal);
+    const [first] = bad;
+    if (first === undefined) return;
+    throw new RunError(
+      "disk-error",
+      `${first.file.packed?.archive}: ${first.file.path} is not there as it was just packed`,
+      { hint: "the disk or the compressor is at fault: the loose file stays; check them, then pack again" },
+    );
   }
 
   /** Loose files with the path and the bytes of members. */

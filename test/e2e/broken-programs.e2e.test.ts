@@ -92,4 +92,19 @@ describe.each(FORMS)("%s", { timeout: 120_000 }, (form, program) => {
     expect([code, stderr]).toEqual([7, expect.stringContaining(`the program ${program} was ended by `)]);
     expect(await receipts(dir)).toBe(before);
   });
+
+  it("one that fails only at what it packs takes no loose file with it", async () => {
+    const loose = await freshDir("loose");
+    expect((await stage.run(["get", "tcia:", "-o", loose, "--progress", "none"])).code).toBe(0);
+    // The two runs of the trial pass; decompressors, which are asked with -d, are right.
+    const counted = join(await temporaryDir(), "runs");
+    const env = await standIn(
+      `echo >> ${counted}; case " $* " in *" -d "*) exec "$REAL" "$@" ;; esac
+if [ $(wc -l < ${counted}) -le 2 ]; then exec "$REAL" "$@"; fi
+tr 'a-z' 'b-za' | "$REAL" "$@"`,
+    );
+    const { code, stderr } = await stage.run(["pack", loose, "--pack", form], { env });
+    expect([code, stderr]).toEqual([7, expect.stringContaining("is not there as it was just packed")]);
+    expect((await stage.run(["verify", loose, "--strict", "--progress", "none"])).code).toBe(0);
+  });
 });

@@ -128,6 +128,8 @@ class ArchiveWriter implements ItemWriter {
   #open: Piece = { members: [], range: null };
   /** The pieces before it that are on their way to the disk; none of these rejects. */
   readonly #underWay = new Set<Promise<void>>();
+  /** The last of them: members stand in the archive in the order of their coming. */
+  #last: Promise<void> = Promise.resolve();
   /** Of a piece that did not get there; it comes out where pieces are waited for. */
   #failure: { readonly error: unknown } | null = null;
   #turn: Promise<unknown> = Promise.resolve();
@@ -255,15 +257,18 @@ class ArchiveWriter implements ItemWriter {
     const piece = this.#open;
     this.#pieces.push(piece);
     this.#open = { members: [], range: null };
-    const work: Promise<void> = this.#pack(piece, arena, used).finally(() => this.#underWay.delete(work));
+    const work: Promise<void> = this.#pack(piece, arena, used, this.#last).finally(() =>
+      this.#underWay.delete(work),
+    );
     this.#underWay.add(work);
+    this.#last = work;
   }
 
-  async #pack(piece: Piece, arena: Arena, used: number): Promise<void> {
+  async #pack(piece: Piece, arena: Arena, used: number, before: Promise<void>): Promise<void> {
     try {
       if (this.#failure || this.#aborted) return;
       const shard = await this.#theShard();
-      piece.range = await shard.pack(arena.view(0, used));
+      piece.range = await shard.pack(arena.view(0, used), before);
     } catch (error) {
       this.#failure ??= { error };
     } finally {

@@ -45,9 +45,11 @@ export class Shard {
     return this.#end;
   }
 
-  /** Packs bytes and writes them as a piece. Several may be under way. Throws `disk-…`. */
-  async pack(bytes: Uint8Array): Promise<Range> {
-    return this.#append(await this.#codec.pack(bytes));
+  /** Packs bytes and writes them as a piece, behind one that is still packed. Several may be under way. Throws `disk-…`. */
+  async pack(bytes: Uint8Array, behind?: Promise<unknown>): Promise<Range> {
+    const packed = await this.#codec.pack(bytes);
+    await behind;
+    return this.#append(packed);
   }
 
   async #append(parts: readonly Uint8Array[]): Promise<Range> {
