@@ -85,7 +85,8 @@ describe.skipIf(!has("zstd") || !has("xz"))("gaps (needs zstd, xz)", { timeout: 
       [head, ...lines.map((line) => JSON.stringify(line))].join("\n").concat("\n"),
     );
 
-  it.each(FORMATS)("%s: what a failed item and a drop leave is clean", async (format) => {
+  it("what a failed item leaves is clean", async () => {
+    const format = "tar.zst";
     const dir = await freshDir("packed");
     const route = "**/getImage*";
     // Its first piece is written before the last items come, and it fails after them.
@@ -101,7 +102,9 @@ describe.skipIf(!has("zstd") || !has("xz"))("gaps (needs zstd, xz)", { timeout: 
     expect((await readIndex(archive)).lines.length).toBeGreaterThan(5);
     expect(gapsOf(await readIndex(archive)).length).toBeGreaterThan(0);
     await expectClean(archive);
+  });
 
+  it.each(FORMATS)("%s: what a drop leaves is clean", async (format) => {
     const whole = await packed(format);
     for (const patient of ["P3", "P4", "P1"]) {
       const dropped = await stage.run(["drop", whole.dir, `tcia:LUNG CT/${patient}`, "--yes"]);
