@@ -384,7 +384,7 @@ describe("get", () => {
       "what,items,files,bytes\nwanted,3,30,3000000\nto fetch,2,20,2000000\nhere already,1,10,1000000\nnot shown by the archive,0,,\nwithdrawn,0,,\ndropped,0,,\nfree on the disk,,1000000,120000000000\n",
     );
     expect(err).toBe(
-      "Loose files take 20 inodes, one archive file (--pack) takes 2.\nIt takes about 4 s at 500 kB/s, as measured in the last runs of this folder.\nUsing these data would owe:\n  LCTSC: CC BY 3.0, cite 10.7937/x\nNothing was downloaded (--dry-run).\n",
+      "Loose files take 20 inodes and one for each folder, one archive file (--pack) takes 2; the records beside them take some twenty.\nIt takes about 4 s at 500 kB/s, as measured in the last runs of this folder.\nUsing these data would owe:\n  LCTSC: CC BY 3.0, cite 10.7937/x\nNothing was downloaded (--dry-run).\n",
     );
   });
 
@@ -407,7 +407,7 @@ describe("get", () => {
     expect(status).toBe(3);
     expect(err.split("\n")).toEqual([
       "warning   left out: cart.tcia:7",
-      "Loose files take 20 inodes, one archive file (--pack) takes 2.",
+      "Loose files take 20 inodes and one for each folder, one archive file (--pack) takes 2; the records beside them take some twenty.",
       "It takes about 4 s at 500 kB/s, as measured in the last runs of this folder.",
       "Using these data would owe:",
       "  LCTSC: CC BY 3.0, cite 10.7937/x",

@@ -41,7 +41,9 @@ describe("a forecast", { timeout: 60_000 }, () => {
     expect(dry.stderr).toContain("the quota leaves 10 inodes");
     const rows = JSON.parse(dry.stdout) as PlanRow[];
     expect(rows.find(({ what }) => what === "left of the quota")).toMatchObject({ files: 10, bytes: null });
-    expect(dry.stderr).toMatch(/Loose files take \d+ inodes, one archive file \(--pack\) takes 2\./u);
+    expect(dry.stderr).toMatch(
+      /Loose files take \d+ inodes and one for each folder, one archive file \(--pack\) takes 2;/u,
+    );
     stage.control.clearRequests();
     const refused = await stage.run(words, { env });
     expect(refused.code).toBe(7);

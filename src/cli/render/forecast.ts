@@ -43,7 +43,8 @@ function foreseen(
     lines.push(`Archive files and their indexes take ${counted(inodes.packed, "inode")}.`);
   } else if (inodes.loose > inodes.packed) {
     const packed = inodes.packed === 2 ? "one archive file (--pack) takes" : "archive files (--pack) take";
-    lines.push(`Loose files take ${counted(inodes.loose, "inode")}, ${packed} ${inodes.packed}.`);
+    const loose = `Loose files take ${counted(inodes.loose, "inode")} and one for each folder`;
+    lines.push(`${loose}, ${packed} ${inodes.packed}; the records beside them take some twenty.`);
   }
   if (fetch.items === 0) return lines;
   if (bytesPerSecond === null)
