@@ -14,10 +14,7 @@ const STAND_INS: readonly (readonly [what: string, script: string])[] = [
   ["fails", "echo 'no such library' >&2; exit 1"],
 ];
 
-// From 22.15 on zstd is a part of Node.
-const FORMS = [["tar.xz", "xz"] as const, ["tar.zst", "zstd"] as const].filter(
-  ([, program]) => has(program) && (program === "xz" || process.versions.node.startsWith("20.")),
-);
+const FORMS = [["tar.xz", "xz"] as const, ["tar.zst", "zstd"] as const].filter(([, program]) => has(program));
 
 describe.each(FORMS)("%s", { timeout: 120_000 }, (form, program) => {
   let stage: Stage;

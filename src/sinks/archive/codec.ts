@@ -3,8 +3,6 @@
  * streams of xz, members of plain tar. Put together, the plain programs read them as one.
  */
 import { availableParallelism } from "node:os";
-import { promisify } from "node:util";
-import * as zlib from "node:zlib";
 import { RunError } from "../../errors.ts";
 import { ByteReader } from "../../lib/bytes.ts";
 import { type FilterProgram, filterThrough } from "../../lib/filter-program.ts";
@@ -113,27 +111,11 @@ const xz: Codec = {
   },
 };
 
-/** In Node from 22.15 on; older ones need the program. */
-type ZstdOfNode = (bytes: Uint8Array, options: { params: Record<number, number> }) => Promise<Uint8Array>;
-const zstdOfNode = ((): ZstdOfNode | null => {
-  const { zstdCompress } = zlib as unknown as {
-    zstdCompress?: (
-      bytes: Uint8Array,
-      options: object,
-      done: (error: Error | null, out: Buffer) => void,
-    ) => void;
-  };
-  return zstdCompress ? (promisify(zstdCompress) as ZstdOfNode) : null;
-})();
-/** ZSTD_c_compressionLevel and ZSTD_c_checksumFlag (zstd.h). */
-const ZSTD_PARAMETERS = { 100: 3, 201: 1 };
-
 const zstd: Codec = {
   format: "tar.zst",
-  tryPrograms: async () => (zstdOfNode ? undefined : tryProgram("zstd", "zstd")),
+  tryPrograms: () => tryProgram("zstd", "zstd"),
   pack: async (bytes) => {
     if (bytes.length <= SMALL_BYTES) return [storedZst(bytes)];
-    if (zstdOfNode) return [await compressors.run(() => zstdOfNode(bytes, { params: ZSTD_PARAMETERS }))];
     return packWith("zstd", "zstd", ["-q", "-3", "-c", "--single-thread"], bytes);
   },
   packStream: (bytes) => packStreamWith(compressor("zstd", "zstd", ["-q", "-3", "-c", "-T0"]), bytes),
