@@ -8,7 +8,8 @@
 export const MAX_WINDOW_BYTES = 8 * 1024 * 1024;
 /** What is asked for at once, where the server gives so much; more saves no time, and costs memory. */
 export const PIECE_BYTES = 127 * 1024;
-const FIRST_WINDOW_BYTES = 512 * 1024;
+/** Where it begins, and below which it never shrinks. */
+export const FIRST_WINDOW_BYTES = 512 * 1024;
 /** An answer that comes sooner lets the window grow, so that it doubles with each round trip … */
 const SOON_MS = 1500;
 /** … and one that comes later lets it shrink. */

@@ -8,7 +8,7 @@ import { createRateLimiter } from "../../lib/limiter.ts";
 import { createRedactor } from "../../lib/redact.ts";
 import { SiteSecrets } from "../site-secrets.ts";
 import { type Asked, type HoldingServer, startHoldingServer } from "./holding-server.test-support.ts";
-import { MAX_WINDOW_BYTES } from "./read-window.ts";
+import { FIRST_WINDOW_BYTES, MAX_WINDOW_BYTES } from "./read-window.ts";
 import { createSftp, type Sftp, type SftpOptions } from "./sftp.ts";
 
 /** Who waits for an answer that is held back is told so after this. */
@@ -118,26 +118,27 @@ describe("a file by SFTP", () => {
     expect(Buffer.concat(came).length).toBe(PIECE);
   });
 
-  it("is asked for in many pieces at once, but not without bound", async () => {
+  it("is asked for in as many pieces as the window permits and no more, while it grows and when it is full", async () => {
     const what = put("./big", 3 * MAX_WINDOW_BYTES);
-    let most = 0;
     let answered = 0;
     let asked = 0;
     let seen = 0;
+    let over = 0;
     server.mayAnswer = (one) => {
       for (const { kind, length } of server.asked.slice(seen)) asked += kind === "READ" ? length : 0;
       seen = server.asked.length;
       if (one.kind !== "READ") return true;
-      most = Math.max(most, asked - answered);
-      // Nothing is answered until all that may be under way at first is: who asks for less waits in vain.
-      if (asked < 512 * 1024 - PIECE) return false;
+      const window = Math.min(MAX_WINDOW_BYTES, FIRST_WINDOW_BYTES + answered);
+      over = Math.max(over, asked - answered - window);
+      // Each answer waits until no further piece has room: who asks for one less waits in vain, and is told so.
+      if (asked < what.bytes && asked - answered + PIECE <= window) return false;
       answered += one.length;
       return true;
     };
     const reading = connect().begin("./big", what, context);
-    expect((await all(reading.chunks())).length).toBe(what.bytes);
+    expect((await all(reading.chunks())).equals(server.files.get("./big")?.bytes as Buffer)).toBe(true);
     reading.close();
-    expect(most).toBeLessThanOrEqual(MAX_WINDOW_BYTES);
+    expect(over).toBeLessThanOrEqual(0);
   });
 
   it("is asked for no sooner than the bandwidth permits", async () => {
@@ -168,6 +169,20 @@ describe("several files by SFTP", () => {
     const readings = names.map((name, at) => sftp.begin(name, what[at] as (typeof what)[0], context));
     for (const reading of readings) {
       expect((await all(reading.chunks())).length).toBe(20_000);
+      reading.close();
+    }
+  });
+
+  it("come in whatever order they are read, also when those that wait hold more than the window", async () => {
+    const names = Array.from({ length: 40 }, (_, at) => `./f${at}`);
+    const what = names.map((name) => put(name, 10 * PIECE));
+    const sftp = connect();
+    const readings = names.map((name, at) => sftp.begin(name, what[at] as (typeof what)[0], context));
+    // Every other one is waited for and then left while the last ones are read.
+    for (const [at, reading] of readings.entries()) if (at % 2 === 0) await reading.expectListed();
+    for (const [at, reading] of [...readings.entries()].reverse()) {
+      const right = server.files.get(names[at] as string)?.bytes as Buffer;
+      expect((await all(reading.chunks())).equals(right)).toBe(true);
       reading.close();
     }
   });
