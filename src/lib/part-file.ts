@@ -181,10 +181,15 @@ export async function copyPart(name: string, options: CopyOptions): Promise<bool
     const file = await onDisk(at, () => open(copy, "w"));
     try {
       const bytes = createReadStream(`${source}.part`, { end: facts.syncedBytes - 1, signal });
-      for await (const chunk of bytes as AsyncIterable<Uint8Array>) {
-        await onDisk(at, () => writeAll(file, chunk));
-        copied += chunk.length;
-        onBytes(chunk.length);
+      try {
+        for await (const chunk of bytes as AsyncIterable<Uint8Array>) {
+          await onDisk(at, () => writeAll(file, chunk));
+          copied += chunk.length;
+          onBytes(chunk.length);
+        }
+      } catch (error) {
+        // Its writer removes it before it begins anew.
+        if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
       }
       await onDisk({ operation: "sync", path: copy }, () => file.datasync());
     } finally {

@@ -67,8 +67,14 @@ export class Leftovers {
       if (paths.length === 0) continue;
       const life = await readLife(this.#state, run);
       if (life === "lives") continue;
-      if (!taken && life === "gone") taken = await this.#move(run, paths);
-      else if (!taken && paths.includes(`${name}.part`))
+      if (!taken && life === "gone") {
+        // What it had not stored may be called there, too, and is gone on with only under its one name.
+        const unfinished = join(dirname(pool), run);
+        await onDisk({ operation: "delete", path: unfinished }, () =>
+          rm(unfinished, { recursive: true, force: true }),
+        );
+        taken = await this.#move(run, paths);
+      } else if (!taken && paths.includes(`${name}.part`))
         taken = await copyPart(name, {
           from: join(pool, run),
           to: join(pool, self),
