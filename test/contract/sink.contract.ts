@@ -1,5 +1,5 @@
 /** What every sink has to do: nothing of an item is visible before its commit, and after it all of it is, for good. */
-import { lstat, mkdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { appendFile, lstat, mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type Digest, hashBytes } from "../../src/lib/digest.ts";
@@ -113,6 +113,35 @@ export function sinkContract(
       }
       expect(await stand.read(stored[0] as StoredFile)).toBe("whole");
       expect(await leftovers()).toEqual([]);
+    });
+
+    it("keeps no chunk past the asking for the next, and takes a file that grows with its body", async () => {
+      const folder = await temporaryDir();
+      const writer = await stand.sink.begin(item, at("a"));
+      // The last is larger than what an item of an archive file may hold in memory.
+      const sizes = [200_000, 5_000_000, 18_000_000];
+      const texts = sizes.map((size, seed) => `${seed} is the seed of this line\n`.repeat(size / 25));
+      for (const [seed, text] of [...texts, ...texts].entries()) {
+        const bytes = Buffer.from(text);
+        const grows = seed >= texts.length ? join(folder, `${seed}`) : null;
+        async function* body(): AsyncGenerator<Uint8Array> {
+          const chunk = Buffer.alloc(100_000);
+          for (let start = 0; start < bytes.length; start += chunk.length) {
+            const length = bytes.copy(chunk, 0, start);
+            if (grows) await appendFile(grows, chunk.subarray(0, length));
+            yield chunk.subarray(0, length);
+            chunk.fill("x");
+          }
+        }
+        if (grows) await writeFile(grows, "");
+        await writer.write(`${seed}`, body(), () => hashBytes("md5", bytes), grows ?? undefined);
+      }
+      const { files } = await writer.commit([]);
+      expect(files).toHaveLength(2 * texts.length);
+      for (const file of files) {
+        const text = texts[Number(file.path.slice(2)) % texts.length] as string;
+        expect((await stand.read(file)) === text, file.path).toBe(true);
+      }
     });
 
     it("leaves nothing behind after an abort, at whatever point", async () => {
