@@ -75,7 +75,7 @@ export async function startHoldingServer(): Promise<HoldingServer> {
   const listener = new ssh2.Server({ hostKeys: [key] }, (client) => {
     clients.add(client);
     // Else the end of an answer leaves only when the client has acknowledged what came before, which it puts off for 40 ms.
-    client.setNoDelay(true);
+    (client as Connection & { setNoDelay(noDelay: boolean): void }).setNoDelay(true);
     client.on("error", () => undefined).on("close", () => clients.delete(client));
     client.on("authentication", (context) => context.accept());
     client.on("session", (accept) => accept().on("sftp", (acceptSftp) => serve(acceptSftp())));
