@@ -69,8 +69,27 @@ describe("a run on another machine that has not said that it ended", () => {
     // Should it live, it stores nothing more, and it is asked to stop.
     await expect(old.refuseGivenUp()).rejects.toMatchObject({ code: "terminated" });
     expect(old.stopSignal.aborted).toBe(true);
+    expect(String(old.stopSignal.reason)).toContain("gave this one up for dead");
     expect(await readdir(state.path("runs"))).toContain(`${old.run}.stop`);
     await expect(second.handle.refuseGivenUp()).resolves.toBeUndefined();
+  });
+
+  it("is waited for together with others of its kind, as an array that died leaves them", async () => {
+    const state = await folder();
+    const olds = [];
+    for (let each = 0; each < 3; each += 1) {
+      olds.push((await begin(state)).handle);
+      await writeElsewhere(state, olds[each] as RunHandle, 7);
+      await writeFile(state.path("runs", `${olds[each]?.run}.silent`), "7");
+    }
+    for (const old of olds) await rm(state.path("runs", `${old.run}.silent`));
+    // Together they wait for a minute, not for three.
+    const clock = fakeClock();
+    const { warned } = await begin(state, clock);
+    expect(warned).toHaveLength(3);
+    expect(clock.monotonicMs()).toBeLessThan(2 * DEAD_AFTER_MS);
+    const lives = await readLives(state);
+    expect(olds.map(({ run }) => lives(run))).toEqual(["silent", "silent", "silent"]);
   });
 
   it("counts as alive as soon as its heartbeat goes on, before and after", async () => {

@@ -70,6 +70,8 @@ export interface SeenRun extends RunRecord {
   readonly silent: boolean;
 }
 
+const GIVEN_UP = "another run gave this one up for dead and took its place";
+
 /** Of a run that is `silent` the process may be alive on a machine that is cut off, and may go on writing to what it has open. */
 export type Life = "lives" | "silent" | "gone";
 
@@ -168,7 +170,8 @@ export async function beginRun(
         () => false,
       )
     ) {
-      stopper.abort(new RunError("terminated", "stopped by `gantry stop`"));
+      const givenUp = await stat(silentPath(state, run)).catch(() => null);
+      stopper.abort(new RunError("terminated", givenUp ? GIVEN_UP : "stopped by `gantry stop`"));
     }
   };
   const timer = setInterval(() => void beat(), BEAT_MS);
@@ -182,7 +185,7 @@ export async function beginRun(
     refuseGivenUp: async () => {
       const silent = await stat(silentPath(state, run)).catch(() => null);
       if (!silent) return;
-      stopper.abort(new RunError("terminated", "another run gave this one up for dead and took its place"));
+      stopper.abort(new RunError("terminated", GIVEN_UP));
       throw stopper.signal.reason;
     },
     finish: async (exit) => {
@@ -300,16 +303,28 @@ async function refuseSecond(
     member?: { readonly array: string };
   },
 ): Promise<void> {
+  const unknown: SeenRun[] = [];
   for (const record of await readRuns(state)) {
     if (record.exit !== null || isMate(record, member)) continue;
     const lives = livesHere(record);
     if (lives === true) throw busy(state, record);
-    if (lives === false) continue;
+    if (lives === null) unknown.push(record);
+  }
+  for (const record of unknown)
     warn(
       `a run of ${record.host} (pid ${record.pid}) has not said that it ended; waiting ${DEAD_AFTER_MS / 1000} s for a sign of life`,
     );
-    if ((await awaitSign(state, record, { clock, signal })) === "lives") throw busy(state, record);
-  }
+  // All at once: an array that died leaves as many as it had tasks.
+  const answered = new AbortController();
+  const waiting = { clock, signal: AbortSignal.any([signal, answered.signal]) };
+  await Promise.all(
+    unknown.map(async (record) => {
+      if ((await awaitSign(state, record, waiting)) === "gone") return;
+      const reason = busy(state, record);
+      answered.abort(reason);
+      throw reason;
+    }),
+  );
 }
 
 /** Waits for a sign of life of a run on another host; gives it up for dead when there is none for a minute. */
